@@ -1,0 +1,1 @@
+"""Singer target for Altcraft: records become profiles that enter a scenario."""

@@ -1,0 +1,1 @@
+"""A local stand-in for Altcraft: demos, rehearsals, tests. Nothing else imports it."""
