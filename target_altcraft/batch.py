@@ -1,0 +1,237 @@
+"""Batches: entries gathered per stream until the next one would pass a budget.
+
+Only the reader's thread fills batches. A batch that is handed over is never touched here again.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from dataclasses import dataclass, field
+
+from target_altcraft.errors import Rejection
+from target_altcraft.profile import encode_json
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from target_altcraft.limit import SizeLimit
+    from target_altcraft.profile import Entry
+    from target_altcraft.settings import StreamSettings
+
+MAX_AGE_SECONDS = 60.0
+"""A batch that has been open for longer is sent, full or not, so that STATE can move on."""
+
+_ENVELOPE_END = b"]}"
+_ROOT_SETTINGS = (
+    "field_name",
+    "skip_triggers",
+    "skip_invalid_subscriptions",
+    "detect_geo",
+    "content",
+    "custom_data",
+    "attach",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What stands around the entries in a request's body, as bytes."""
+
+    start: bytes
+    end: bytes = _ENVELOPE_END
+
+    @property
+    def size(self) -> int:
+        """Bytes of a body without entries."""
+        return len(self.start) + len(self.end)
+
+
+def envelope(stream: StreamSettings, token: str) -> Envelope:
+    """Return the envelope of a stream's requests (API: `import_and_start_batch_task`).
+
+    With `custom_request`, `matching` is not sent: the guide allows the query only without it.
+    """
+    root: dict[str, t.Any] = {"token": token, "workflow_id": stream.workflow_id}
+    if stream.matching != "custom_request":
+        root["matching"] = stream.matching
+    for name in _ROOT_SETTINGS:
+        value = getattr(stream, name)
+        if value is not None:
+            root[name] = value
+    return Envelope(encode_json(root)[:-1] + b',"data":[')
+
+
+@dataclass(slots=True)
+class Batch:
+    """Entries of one stream that go out together.
+
+    `number` counts the batches of the run in the order in which they were opened. `identities`
+    are the match values in it, of the kind that `space` names; two batches of one space that share
+    a value hold records of one customer. `after` are the numbers of batches that hold an earlier
+    record of one of its customers.
+    """
+
+    number: int
+    stream: StreamSettings
+    envelope: Envelope
+    opened_at: float
+    size: int
+    space: str
+    entries: list[bytes] = field(default_factory=list)
+    identities: set[str] = field(default_factory=set)
+    after: set[int] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        """Name the batch for a message."""
+        return f"stream '{self.stream.name}', batch {self.number}"
+
+    def shares_customer_with(self, other: Batch) -> bool:
+        """Tell whether the two must not be in flight together."""
+        return self.space == other.space and not self.identities.isdisjoint(other.identities)
+
+
+def identity_space(stream: StreamSettings) -> str:
+    """Return a name for the kind of identity that a stream's match values are.
+
+    `email` and `email_profile` find the same profiles. A `custom_request` has no identity that
+    could be compared, so all batches of such a stream are held to be of one customer.
+    """
+    if stream.matching in {"email", "email_profile"}:
+        return "email"
+    if stream.matching == "custom":
+        return f"custom {stream.field_name}"
+    if stream.matching == "custom_request":
+        return f"custom_request {stream.name}"
+    return stream.matching
+
+
+class OpenBatches:
+    """The batch that each stream is filling, within the budgets of rows and bytes.
+
+    All open batches together hold at most one batch's bytes. Order per customer is kept by what is
+    closed first: before a batch, those that hold an earlier record of one of its customers.
+
+    Args:
+        max_rows: Most entries of a batch.
+        limit: Most bytes of a body.
+        token: API token, part of every body.
+        next_number: Called when a batch is opened; returns its number.
+        hand_over: Called with each closed batch; may block.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_rows: int,
+        limit: SizeLimit,
+        token: str,
+        next_number: Callable[[], int],
+        hand_over: Callable[[Batch], None],
+    ) -> None:
+        self._max_rows = max_rows
+        self._limit = limit
+        self._token = token
+        self._next_number = next_number
+        self._hand_over = hand_over
+        self._open: dict[str, Batch] = {}
+        self._envelopes: dict[str, tuple[Envelope, str]] = {}
+        self._bytes = 0
+
+    def add(self, stream: StreamSettings, entry: Entry) -> None:
+        """Add an entry to its stream's batch; close first what it would overfill.
+
+        Raises:
+            Rejection: If no request could hold the entry.
+        """
+        body, identity = entry
+        known = self._envelopes.get(stream.name)
+        if known is None:
+            known = envelope(stream, self._token), identity_space(stream)
+            self._envelopes[stream.name] = known
+        budget = self._limit.bytes
+        size = len(body) + 1  # with its comma
+        alone = known[0].size + size - 1
+        if alone > self._limit.maximum:
+            raise Rejection(
+                "too_large",
+                f"a request with this record alone would have {alone} bytes, more than "
+                f"batch_size_bytes ({self._limit.maximum})",
+            )
+        batch = self._open.get(stream.name)
+        if batch and batch.size + size > budget:
+            self._close(batch)
+        while self._open and self._bytes + known[0].size + size > self._limit.maximum:
+            self._close(max(self._open.values(), key=lambda batch: batch.size))
+        batch = self._open.get(stream.name) or self._new(stream, *known)
+        if len(self._open) > 1 and self._must_close_first(batch, identity or ""):
+            batch = self._new(stream, *known)
+        batch.entries.append(body)
+        batch.identities.add(identity or "")
+        batch.size += size
+        self._bytes += size
+        if len(batch.entries) == self._max_rows:
+            self._close(batch)
+
+    def close_aged(self) -> None:
+        """Close the batches that have been open for longer than `MAX_AGE_SECONDS`."""
+        oldest_allowed = time.monotonic() - MAX_AGE_SECONDS
+        for batch in list(self._open.values()):
+            if batch.opened_at <= oldest_allowed and self._open.get(batch.stream.name) is batch:
+                self._close(batch)
+
+    def close_all(self) -> None:
+        """Close every batch, the oldest first."""
+        while self._open:
+            self._close(next(iter(self._open.values())))
+
+    def _new(self, stream: StreamSettings, around: Envelope, space: str) -> Batch:
+        batch = Batch(
+            number=self._next_number(),
+            stream=stream,
+            envelope=around,
+            opened_at=time.monotonic(),
+            size=around.size - 1,  # the first entry has no comma
+            space=space,
+        )
+        self._bytes += batch.size
+        self._open[stream.name] = batch
+        return batch
+
+    def _must_close_first(self, batch: Batch, identity: str) -> bool:
+        """Note which open batches hold earlier records of this customer.
+
+        Returns:
+            True if one of them must itself come after `batch`: both have been closed then, and the
+            record belongs to a new batch.
+        """
+        for other in list(self._open.values()):
+            if other is batch or other.space != batch.space or identity not in other.identities:
+                continue
+            if self._comes_after(other, batch):
+                self._close(other)  # which closes `batch` before it
+                return True
+            batch.after.add(other.number)
+        return False
+
+    def _comes_after(self, later: Batch, earlier: Batch) -> bool:
+        by_number = self._numbers()
+        waiting = [later.number]
+        while waiting:
+            number = waiting.pop()
+            if number == earlier.number:
+                return True
+            if number in by_number:
+                waiting.extend(by_number[number].after)
+        return False
+
+    def _numbers(self) -> dict[int, Batch]:
+        return {batch.number: batch for batch in self._open.values()}
+
+    def _close(self, batch: Batch) -> None:
+        for number in sorted(batch.after):
+            if earlier := self._numbers().get(number):
+                self._close(earlier)
+        del self._open[batch.stream.name]
+        self._bytes -= batch.size
+        self._hand_over(batch)

@@ -1,0 +1,72 @@
+"""Which STATE may go out, and when."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from collections import deque
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Checkpoints:
+    """Holds every STATE back until all records read before it are settled.
+
+    A STATE depends on the batches that were opened before it, all of which hold a record that was
+    read before it. So it is enough to remember the number of the newest one: the STATE is safe once
+    no batch up to that number is unsettled. Of two STATEs that wait for the same batch the older
+    can never be the newest safe one, so at most one waits per unsettled batch.
+
+    The lock guards the unsettled numbers, the waiting STATEs and who is writing; it is not held
+    while writing, so that a reader of stdout that stalls holds up only the thread that writes.
+
+    Args:
+        write: Called with the newest safe STATE, from whichever thread made it safe; one call at a
+            time.
+    """
+
+    def __init__(self, write: Callable[[t.Any], None]) -> None:
+        self._write = write
+        self._lock = threading.Lock()
+        self._newest = 0
+        self._unsettled: dict[int, None] = {}  # in ascending order: numbers are added as they grow
+        self._waiting: deque[tuple[int, t.Any]] = deque()
+        self._writing = False
+
+    def open_batch(self) -> int:
+        """Return the number of a new, unsettled batch."""
+        with self._lock:
+            self._newest += 1
+            self._unsettled[self._newest] = None
+            return self._newest
+
+    def settle(self, number: int) -> None:
+        """Note that every record of a batch is settled; write what has become safe."""
+        with self._lock:
+            del self._unsettled[number]
+        self._emit()
+
+    def add(self, state: t.Any) -> None:  # noqa: ANN401 - whatever the tap says
+        """Take a STATE from the input; write it now or once it is safe."""
+        with self._lock:
+            if self._waiting and self._waiting[-1][0] == self._newest:
+                self._waiting.pop()
+            self._waiting.append((self._newest, state))
+        self._emit()
+
+    def _emit(self) -> None:
+        while True:
+            with self._lock:
+                if self._writing:
+                    return  # the writing thread looks again before it leaves
+                oldest = next(iter(self._unsettled), self._newest + 1)
+                safe = None
+                while self._waiting and self._waiting[0][0] < oldest:
+                    safe = self._waiting.popleft()
+                if safe is None:
+                    return
+                self._writing = True
+            self._write(safe[1])  # should it fail, nothing is ever written again
+            with self._lock:
+                self._writing = False

@@ -1,0 +1,140 @@
+"""Everything that can end or disturb a run, by what the caller should do about it.
+
+::
+
+    TargetError                     one message for the user, exit status 1, no traceback
+    ├── SettingsError               mend the configuration
+    ├── InputError                  mend the tap or its output
+    ├── OutputError                 stdout (or a file of ours) cannot be written
+    ├── Stopped                     a signal ended the run: exit status 128 + signal
+    ├── TaskError                   a task did not deliver its batch
+    └── ApiError                    Altcraft (or the way to it) said no; has endpoint, code, text
+        ├── NotAccepted             nothing was taken: the same request may be repeated
+        │   └── LostInBody          ... the connection broke while the body was being sent
+        ├── OutcomeUnknown          may have been taken: repeating it may message customers twice
+        ├── Refused                 this body was not taken and never will be
+        │   └── TooLarge            ... because of its size: smaller ones may be
+        └── Fatal                   nothing was taken, and no request like it will be
+
+    Rejection                       one record cannot be delivered; the others can
+
+No message ever holds a profile value or the token: a message names the stream, the field, the
+kind of fault, the batch, the task. What Altcraft says goes through `shown` first.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SHOWN_CHARACTERS = 200
+_EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
+_DIGITS = re.compile(r"\+?\d[\d\s().-]{5,}\d")
+
+
+def shown(text: object, token: str = "") -> str:
+    """Return the server's words as they may be shown: masked, on one line, 200 characters.
+
+    Args:
+        text: `error_text` of a call or task, of whatever type the server sent.
+        token: The API token, masked wherever it stands.
+    """
+    words = " ".join(str(text).split())
+    if token:
+        words = words.replace(token, "***")
+    words = _DIGITS.sub("***", _EMAIL.sub("***", words))
+    return words if len(words) <= _SHOWN_CHARACTERS else words[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+class TargetError(Exception):
+    """Ends the run with one message for the user."""
+
+
+class SettingsError(TargetError):
+    """A setting is missing or wrong."""
+
+
+class InputError(TargetError):
+    """The input is not what a Singer tap should send."""
+
+
+class OutputError(TargetError):
+    """Something this target must write cannot be written."""
+
+
+class Stopped(TargetError):  # noqa: N818 - not an error of anybody's
+    """A signal asked the run to end.
+
+    Args:
+        signum: Number of the signal.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+class TaskError(TargetError):
+    """A task failed, vanished or did not end in time."""
+
+
+class ApiError(TargetError):
+    """A call that did not succeed.
+
+    Args:
+        endpoint: Method of the API, such as `tasks/status`.
+        text: What happened, ready to be shown.
+        code: HTTP status or the body's `error`, where there was an answer.
+        retry_after: Seconds the server asked to wait, where it did.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        text: str,
+        *,
+        code: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{endpoint}: {text}")
+        self.endpoint = endpoint
+        self.text = text
+        self.code = code
+        self.retry_after = retry_after
+
+
+class NotAccepted(ApiError):  # noqa: N818 - named by what is known of the request
+    """Nothing was taken; the same request may be repeated."""
+
+
+class LostInBody(NotAccepted):
+    """The connection broke before the last byte of the body was handed over."""
+
+
+class OutcomeUnknown(ApiError):  # noqa: N818
+    """The request may have been taken."""
+
+
+class Refused(ApiError):  # noqa: N818
+    """This body was not taken, and will not be when repeated unchanged."""
+
+
+class TooLarge(Refused):
+    """The body is larger than the host takes."""
+
+
+class Fatal(ApiError):  # noqa: N818
+    """Nothing was taken, and no request of this run will be."""
+
+
+class Rejection(Exception):  # noqa: N818
+    """One record cannot be delivered.
+
+    Args:
+        code: Kind of fault, a fixed word for counting, such as `no_match_value`.
+        reason: What is wrong, naming the column, never its value.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,155 @@
+"""From accepted to ended: one task, asked for its status with the right patience."""
+
+from __future__ import annotations
+
+import logging
+import time
+import typing as t
+
+import backoff
+
+from target_altcraft.errors import ApiError, Fatal, TaskError
+
+if t.TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from target_altcraft.client import Client, TaskStatus
+    from target_altcraft.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MISSING_TASK_SECONDS = 30.0
+"""How long Altcraft may not know a task that it has accepted."""
+AGAIN = "STATE stays before this batch: a rerun sends it, and what came after it, again"
+
+_GROWTH = 1.5
+_SHARE_OF_ELAPSED = 0.04
+
+
+class PollPace:
+    """Waits that grow from the shortest to the longest, cut short where `progress` tells the end.
+
+    Progress that rises evenly says when the task will end, but it is rounded down: at elapsed time
+    `e` and progress `p` the task cannot end before `100 e / (p + 1)`. Waiting until just then can
+    never be late, and each question narrows the estimate.
+
+    Args:
+        shortest: Seconds, setting `poll_interval_seconds`.
+        longest: Seconds, setting `poll_max_interval_seconds`.
+    """
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        self._shortest = shortest
+        self._longest = longest
+        self._growing = backoff.expo(base=_GROWTH, factor=shortest, max_value=longest)
+        next(self._growing)  # backoff's generators wait for a first `send`
+
+    def wait(self, elapsed: float, progress: float | None) -> float:
+        """Return the seconds to wait before the next question.
+
+        Args:
+            elapsed: Seconds since the task was accepted.
+            progress: Percent, as the task's status said; None if it did not.
+        """
+        grown = next(self._growing)
+        if progress is None or not 0 < progress <= 100:  # noqa: PLR2004 - percent
+            return grown
+        remaining = elapsed * (100 / (min(progress, 99) + 1) - 1)
+        soon = max(self._shortest, elapsed * _SHARE_OF_ELAPSED)
+        return min(max(remaining, soon), self._longest)
+
+
+class Abandoned(Exception):  # noqa: N818 - not an error: the run is ending
+    """The run no longer waits for this task."""
+
+
+class TaskWatch:
+    """Asks for a task's status until it has ended.
+
+    A call that fails changes nothing on the server: whatever it says, save that the token is not
+    good, the question is asked again until the task's own time-out.
+
+    Args:
+        settings: The run's settings.
+        task_id: The task.
+        name: What to call it in messages.
+    """
+
+    def __init__(self, settings: Settings, task_id: str, name: str) -> None:
+        self._task_id = task_id
+        self._name = name
+        self._timeout = settings.task_timeout_seconds
+        self._pace = PollPace(settings.poll_interval_seconds, settings.poll_max_interval_seconds)
+        self._accepted = time.monotonic()
+        self._missing_since: float | None = None
+        self._warned: set[str] = set()
+
+    def completed(
+        self,
+        client: Client,
+        abandon: threading.Event,
+        progressed: Callable[[float | None], None],
+    ) -> TaskStatus:
+        """Return the status of the completed task.
+
+        Args:
+            client: The calling thread's.
+            abandon: Set when the run no longer waits for tasks.
+            progressed: Called with the progress in percent, after each answer.
+
+        Raises:
+            TaskError: If the task failed, vanished or did not end in time, or the token is refused.
+            Abandoned: If `abandon` was set.
+        """
+        deadline = self._accepted + self._timeout
+        while True:
+            progress, at_least = None, 0.0
+            try:
+                status = client.status(self._task_id, max(1.0, deadline - time.monotonic()))
+            except ApiError as error:
+                self._judge_failed_call(error)
+                at_least = error.retry_after or 0.0
+            else:
+                if self._has_completed(status):
+                    return status
+                progress = status.progress
+                progressed(progress)
+            now = time.monotonic()
+            if now >= deadline:
+                raise TaskError(
+                    f"{self._name} has not ended within task_timeout_seconds ({self._timeout:g}); "
+                    f"it may still do so. {AGAIN}; its profiles may enter the scenario twice"
+                )
+            wait = max(self._pace.wait(now - self._accepted, progress), at_least)
+            if abandon.wait(min(wait, deadline - now)):
+                raise Abandoned
+
+    def _has_completed(self, status: TaskStatus) -> bool:
+        self._missing_since = None
+        if status.failed:
+            code = f", error {status.error}" if status.error else ""
+            said = f", {status.text}" if status.text else ""
+            raise TaskError(f"{self._name} ended as '{status.state}'{code}{said}. {AGAIN}")
+        if not status.completed and status.state != "running":
+            self._warn_once(f"status '{status.state}' is not known and counts as still running")
+        return status.completed
+
+    def _judge_failed_call(self, error: ApiError) -> None:
+        if isinstance(error, Fatal) and error.code in {401, 403}:
+            raise TaskError(f"{self._name}: {error}. {AGAIN}") from error
+        if error.code not in {400, 404}:  # which mean "no such task"
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = time.monotonic()
+        elif time.monotonic() - self._missing_since >= MISSING_TASK_SECONDS:
+            raise TaskError(
+                f"{self._name} has vanished: {error.text}. Its profiles may have been imported or "
+                f"not. {AGAIN}; they may enter the scenario twice"
+            ) from error
+        self._warn_once(f"{error}; asking again")
+
+    def _warn_once(self, message: str) -> None:
+        level = logging.DEBUG if message in self._warned else logging.WARNING
+        self._warned.add(message)
+        logger.log(level, "%s: %s", self._name, message)

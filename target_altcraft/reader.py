@@ -1,0 +1,143 @@
+"""Singer messages from stdin, without ever blocking in a way that a signal cannot end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import typing as t
+from collections import Counter
+from decimal import Decimal
+
+import msgspec
+from singer_sdk.singerlib.encoding.base import GenericSingerReader
+from singer_sdk.singerlib.exceptions import InvalidInputLine
+
+from target_altcraft.wakeup import Wakeup
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CHUNK_BYTES = 1 << 20
+_TICK_SECONDS = 1.0
+_TICK_LINES = 1000
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def decode_json(line: bytes) -> t.Any:  # noqa: ANN401
+    """Return the JSON value of a line; numbers that are not integers stay as they are written.
+
+    Raises:
+        ValueError: If it is not JSON in UTF-8. The message may hold a part of the line.
+        RecursionError: If it is nested too deeply.
+    """
+    try:
+        return _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # The slow road knows half surrogate pairs, which JSON allows and msgspec does not.
+        return json.loads(line, parse_float=Decimal, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> t.NoReturn:
+    raise ValueError(name)  # NaN and its like are not JSON
+
+
+class LineReader(GenericSingerReader[str]):
+    """Reads lines as bytes and waits where signals, workers and timers can wake it.
+
+    Args:
+        tick: Called between reads, at least once a second; what it raises ends the reading.
+    """
+
+    default_input = sys.stdin
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wakeup = Wakeup()
+        self.tick: Callable[[], None] = lambda: None
+        self.line_number = 0
+
+    def process_lines(
+        self,
+        file_input: t.IO[str] | None,
+        callbacks: dict[str, Callable[[dict[str, t.Any]], None]],
+    ) -> Counter[str]:
+        """Hand every message to the callback of its type.
+
+        Args:
+            file_input: Where to read; stdin if None.
+            callbacks: By message type.
+
+        Returns:
+            How many messages of each type there were.
+
+        Raises:
+            InvalidInputLine: If a line is not a Singer message.
+        """
+        counts: Counter[str] = Counter()
+        for line in self._lines(file_input or sys.stdin):
+            self.line_number += 1
+            if not line.strip():
+                continue
+            message = self.deserialize_json(line)
+            kind = str(message.get("type")) if isinstance(message, dict) else ""
+            callback = callbacks.get(kind)
+            if callback is None:
+                raise InvalidInputLine(
+                    f"line {self.line_number} of the input is not a Singer message of a known type"
+                )
+            callback(message)
+            counts[kind] += 1
+        return counts
+
+    def deserialize_json(self, line: str | bytes) -> t.Any:  # noqa: ANN401 - whatever stands there
+        """Return the JSON value of a line.
+
+        Raises:
+            InvalidInputLine: If it is not JSON in UTF-8; the line is not quoted.
+        """
+        try:
+            return decode_json(line.encode() if isinstance(line, str) else line)
+        except (ValueError, RecursionError):
+            raise InvalidInputLine(
+                f"line {self.line_number} of the input is not valid JSON in UTF-8"
+            ) from None
+
+    @staticmethod
+    def assert_line_requires(line_dict: dict[str, t.Any], requires: set[str]) -> None:
+        """Check that a message has its keys.
+
+        Raises:
+            InvalidInputLine: If one is missing; the message is not quoted.
+        """
+        if not requires.issubset(line_dict):
+            missing = ", ".join(sorted(requires.difference(line_dict)))
+            kind = line_dict.get("type", "SCHEMA's schema")
+            raise InvalidInputLine(f"a {kind} message has no {missing}")
+
+    def _lines(self, source: t.IO[str]) -> Iterator[bytes]:
+        try:
+            fd = source.fileno()
+        except (AttributeError, io.UnsupportedOperation):  # in memory: nothing to wait for
+            for number, text in enumerate(source):
+                if number % _TICK_LINES == 0:
+                    self.tick()
+                yield text.encode()
+            return
+        begun: list[bytes] = []
+        while chunk := self._read(fd):
+            lines = chunk.split(b"\n")
+            begun.append(lines[0])
+            if len(lines) > 1:
+                yield b"".join(begun)
+                yield from lines[1:-1]
+                begun = [lines[-1]]
+        yield b"".join(begun)
+
+    def _read(self, fd: int) -> bytes:
+        self.tick()
+        while not self.wakeup.wait(_TICK_SECONDS, fd):
+            self.tick()
+        return os.read(fd, _CHUNK_BYTES)

@@ -1,0 +1,114 @@
+"""From the command line to an exit status: one run, its end, and what it says of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import typing as t
+from pathlib import Path
+
+from singer_sdk.exceptions import ConfigValidationError, InvalidJSONSchema, SingerSDKError
+from singer_sdk.singerlib.exceptions import InvalidInputLine
+
+from target_altcraft.errors import OutputError, Stopped, TargetError
+
+if t.TYPE_CHECKING:
+    from target_altcraft.target import TargetAltcraft
+
+logger = logging.getLogger(__name__)
+
+FAILED = 1
+_SIGNAL_EXIT = 128
+_TALKATIVE = ("asyncio", "backoff", "fsspec", "simpleeval", "singer_sdk", "urllib3")
+"""Libraries whose DEBUG lines hold values of records, of STATE, or of requests."""
+
+
+class _TokenFilter(logging.Filter):
+    """Masks the token in whatever is logged, should it ever get there.
+
+    Args:
+        token: The API token.
+    """
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._token = token
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line pass, masked."""
+        message = record.getMessage()
+        if self._token in message:
+            record.msg, record.args = message.replace(self._token, "***"), ()
+        return True
+
+
+def run(
+    target_class: type[TargetAltcraft],
+    config: t.Any,  # noqa: ANN401 - the SDK's own type for it is private
+    file_input: t.IO[str] | None,
+) -> int:
+    """Run a target to its end.
+
+    Every failure is one message. STATE goes out for what was delivered before it, and the threads
+    are joined on every way out.
+
+    Args:
+        target_class: The target.
+        config: What the command line says of the configuration, None if nothing.
+        file_input: Where to read; stdin if None.
+
+    Returns:
+        The exit status: 0, 1 after a failure, 128 + signal after a signal.
+    """
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        target = target_class(
+            config=config.config if config else None,
+            parse_env_config=config.parse_env if config else False,
+        )
+    except ConfigValidationError as error:
+        logger.error("settings: %s", "; ".join(error.errors))  # noqa: TRY400
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - one message, whatever it was
+        logger.error("%s", message(error))  # noqa: TRY400
+        return FAILED
+    mask = _TokenFilter(target.settings.token)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(mask)
+    try:
+        target.listen(file_input)
+    except BaseException as error:  # noqa: BLE001 - every way out is wound down
+        return _failed(target, error)
+    return 0
+
+
+def _failed(target: TargetAltcraft, error: BaseException) -> int:
+    """Wind a failed run down, say what happened, and return its exit status."""
+    target.wind_down()
+    logger.error("%s", message(error))
+    for line in traceback.format_tb(error.__traceback__):
+        logger.debug("%s", line.rstrip())  # frames only: an exception's text may hold a value
+    status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
+    if isinstance(error, OutputError) or target.delivery.has_threads():
+        # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
+        # that a thread in an unfinished request holds.
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def message(error: BaseException) -> str:
+    """Return the one line that tells the user what ended the run."""
+    if isinstance(error, InvalidJSONSchema):
+        return "a SCHEMA message holds no valid JSON schema; mend the tap's catalog"
+    if isinstance(error, (TargetError, SingerSDKError, InvalidInputLine)):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; lower batch_size_bytes or max_in_flight"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return f"internal error, {type(error).__name__} at {where}; please report it"

@@ -1,0 +1,68 @@
+"""Records checked against their schema by a compiled validator."""
+
+from __future__ import annotations
+
+import typing as t
+
+import jsonschema_rs
+from singer_sdk.exceptions import InvalidRecord
+from singer_sdk.sinks.core import BaseJSONSchemaValidator, JSONSchemaValidator
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class RecordValidator(BaseJSONSchemaValidator):
+    """Gives the JSON Schema verdict of Draft 2020-12, as the SDK's own validator does, but faster.
+
+    A schema that cannot be compiled is left to the SDK's. Formats are not checked, as in the SDK.
+    A message names the column and the keyword, never the value.
+
+    Args:
+        schema: The stream's schema.
+
+    Raises:
+        InvalidJSONSchema: If it is no JSON schema.
+    """
+
+    def __init__(self, schema: dict[str, t.Any]) -> None:
+        super().__init__(schema)
+        try:
+            compiled = jsonschema_rs.Draft202012Validator(schema, validate_formats=False)
+        except (jsonschema_rs.ValidationError, ValueError):
+            stock: t.Any = JSONSchemaValidator(schema).validator
+            self._is_valid: Callable[[t.Any], bool] = stock.is_valid
+            self._faults = lambda record: _stock_fault(stock, record)
+        else:
+            self._is_valid = compiled.is_valid
+            self._faults = lambda record: _compiled_fault(compiled, record)
+
+    def validate(self, record: dict[str, t.Any]) -> None:
+        """Check a record.
+
+        Raises:
+            InvalidRecord: If it breaks the schema.
+        """
+        if not self._is_valid(record):
+            raise InvalidRecord(self._faults(record), record)
+
+
+def _compiled_fault(validator: jsonschema_rs.Draft202012Validator, record: object) -> str:
+    error: t.Any = next(iter(validator.iter_errors(record)))
+    missing = getattr(error.kind, "property", None)
+    return _fault(error.instance_path, str(error.schema_path[-1]), missing)
+
+
+def _stock_fault(validator: t.Any, record: object) -> str:  # noqa: ANN401 - of the SDK's choice
+    error = next(iter(validator.iter_errors(record)))
+    missing = (
+        next((n for n in error.validator_value if n not in error.instance), None)
+        if error.validator == "required"
+        else None
+    )
+    return _fault(list(error.absolute_path), error.validator, missing)
+
+
+def _fault(path: Sequence[str | int], keyword: str, missing: str | None) -> str:
+    column = path[0] if path else missing
+    return f"column '{column}' breaks '{keyword}'" if column else f"the record breaks '{keyword}'"
