@@ -32,7 +32,7 @@ class RecordValidator(BaseJSONSchemaValidator):
         except (jsonschema_rs.ValidationError, ValueError):
             stock: t.Any = JSONSchemaValidator(schema).validator
             self._is_valid: Callable[[t.Any], bool] = stock.is_valid
-            self._faults = lambda record: _stock_fault(stock, record)
+            self._faults: Callable[[t.Any], str] = lambda record: _stock_fault(stock, record)
         else:
             self._is_valid = compiled.is_valid
             self._faults = lambda record: _compiled_fault(compiled, record)
