@@ -235,7 +235,7 @@ class Client:
         result = result if isinstance(result, dict) else {}
         progress, results = data.get("progress"), result.get("result")
         return TaskStatus(
-            state=shown(data.get("status", ""), self._settings.token).lower(),
+            state=str(data.get("status", "")).lower(),
             progress=progress if isinstance(progress, (int, float)) else None,
             error=_code(result.get("error", 0)),
             text=shown(result.get("error_text", ""), self._settings.token),

@@ -8,7 +8,7 @@ import typing as t
 
 import backoff
 
-from target_altcraft.errors import ApiError, Fatal, TaskError
+from target_altcraft.errors import ApiError, Fatal, TaskError, shown
 
 if t.TYPE_CHECKING:
     import threading
@@ -132,7 +132,7 @@ class TaskWatch:
             said = f", {status.text}" if status.text else ""
             raise TaskError(f"{self._name} ended as '{status.state}'{code}{said}. {AGAIN}")
         if not status.completed and status.state != "running":
-            self._warn_once(f"status '{status.state}' is not known and counts as still running")
+            self._warn_once(f"status '{shown(status.state)}' is not known and counts as still running")
         return status.completed
 
     def _judge_failed_call(self, error: ApiError) -> None:

@@ -132,22 +132,20 @@ def make_fault(endpoint: str, kind: str, options: Mapping[str, object]) -> Fault
     """
     unknown = options.keys() - _PARSERS.keys()
     if unknown:
-        raise FaultError(
-            f"no option {min(unknown)!r}: choose from {', '.join(sorted(_PARSERS))}"
-        )
-    return dataclasses.replace(Fault(endpoint, kind), **options)
+        raise FaultError(f"no option {min(unknown)!r}: choose from {', '.join(sorted(_PARSERS))}")
+    return Fault(endpoint, kind, **t.cast("dict[str, t.Any]", options))
 
 
 def parse_fault(spec: str) -> Fault:
     """Return the fault that a text like `submit:http,status=503,times=2` means.
 
-    `times=always` strikes for ever, `indexes` are joined by `+`, and `accept` alone is `accept=yes`.
+    `times=always` strikes for ever, `indexes` are joined by `+`, a bare `accept` is `accept=yes`.
 
     Raises:
         FaultError: What is wrong with it, and what is allowed.
     """
     head, *parts = spec.split(",")
-    endpoint, colon, kind = head.strip().partition(":")
+    endpoint, colon, kind = (piece.strip() for piece in head.partition(":"))
     if not colon:
         raise FaultError(f"{spec!r} is not ENDPOINT:KIND[,OPTION=VALUE]...")
     options: dict[str, object] = {}
@@ -168,23 +166,17 @@ def _parse_times(text: str) -> int | None:
     return None if text == "always" else int(text)
 
 
-def _parse_bool(text: str) -> bool:
-    return {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}[
-        text.lower()
-    ]
-
-
 def _parse_flag(text: str) -> bool:
-    try:
-        return _parse_bool(text)
-    except KeyError:
-        raise ValueError(text) from None
+    if text not in _FLAGS:
+        raise ValueError(text)
+    return _FLAGS[text]
 
 
 def _parse_indexes(text: str) -> tuple[int, ...]:
     return tuple(int(index) for index in text.split("+"))
 
 
+_FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _PARSERS: dict[str, t.Callable[[str], object]] = {
     "times": _parse_times,
     "after": int,

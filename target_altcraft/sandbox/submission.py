@@ -56,7 +56,7 @@ class Identity(t.NamedTuple):
 
 @dataclass(slots=True)
 class Submission:
-    """A submit whose entries could be read, and why it is refused all the same, if it is."""
+    """A well-formed submit: what it asks for, and whose profile each entry means."""
 
     workflow_id: int
     matching: str
@@ -87,35 +87,22 @@ def read_submission(root: Json) -> Submission:
     Raises:
         Refusal: Something is missing, of the wrong type, or too much.
     """
-    matching = root.get("matching", "custom_request")
-    if "matching" in root and matching not in MATCHINGS:
-        raise Refusal(400, debug=f"matching must be one of {', '.join(MATCHINGS)}")
-    field_name = root.get("field_name")
-    if matching == "custom" and not (isinstance(field_name, str) and field_name):
-        raise Refusal(400, debug="matching custom needs field_name")
-    for name, kind in _ROOT_TYPES.items():
-        if name in root and not isinstance(root[name], kind):
-            raise Refusal(400, debug=f"{name} is not of type {kind.__name__}")
-    if "matching" in root and "custom_request" in root:
-        raise Refusal(400, debug="custom_request goes without matching only")
-    entries = root.get("data")
-    if not isinstance(entries, list) or not entries:
-        raise Refusal(400, debug="data must be an array of at least one entry")
-    if len(entries) > MAX_ENTRIES:
-        raise Refusal(400, debug=f"data has {len(entries)} entries, {MAX_ENTRIES} is the most")
+    _check_root(root)
     submission = Submission(
-        workflow_id=root.get("workflow_id", 0),
-        matching=matching,
-        field_name=field_name,
+        workflow_id=root["workflow_id"],
+        matching=root.get("matching", "custom_request"),
+        field_name=root.get("field_name"),
         envelope={name: root[name] for name in root if name not in ("token", "data")},
-        entries=entries,
+        entries=root["data"],
     )
-    identify = _IDENTIFY[matching]
-    for index, entry in enumerate(entries):
+    identify = _IDENTIFY[submission.matching]
+    for index, entry in enumerate(submission.entries):
         _check_entry(index, entry)
         identity = identify(entry, submission)
         if identity is None:
-            raise Refusal(400, debug=f"entry {index} has no value for matching {matching}")
+            raise Refusal(
+                400, debug=f"entry {index} has no value for matching {submission.matching}"
+            )
         submission.identities.append(identity)
     return submission
 
@@ -146,6 +133,27 @@ def email_of(entry: Json) -> str | None:
         if isinstance(email, str):
             return email
     return None
+
+
+def _check_root(root: Json) -> None:
+    workflow_id = root.get("workflow_id")
+    if not isinstance(workflow_id, int) or isinstance(workflow_id, bool):
+        raise Refusal(400, debug="workflow_id must be an integer")
+    if "matching" in root and root["matching"] not in MATCHINGS:
+        raise Refusal(400, debug=f"matching must be one of {', '.join(MATCHINGS)}")
+    field_name = root.get("field_name")
+    if root.get("matching") == "custom" and not (isinstance(field_name, str) and field_name):
+        raise Refusal(400, debug="matching custom needs field_name")
+    for name, kind in _ROOT_TYPES.items():
+        if name in root and not isinstance(root[name], kind):
+            raise Refusal(400, debug=f"{name} is not of type {kind.__name__}")
+    if "matching" in root and "custom_request" in root:
+        raise Refusal(400, debug="custom_request goes without matching only")
+    entries = root.get("data")
+    if not isinstance(entries, list) or not entries:
+        raise Refusal(400, debug="data must be an array of at least one entry")
+    if len(entries) > MAX_ENTRIES:
+        raise Refusal(400, debug=f"data has {len(entries)} entries, {MAX_ENTRIES} is the most")
 
 
 def _check_entry(index: int, entry: object) -> None:

@@ -1,0 +1,182 @@
+"""`altcraft-sandbox`: the sandbox as a command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import signal
+import sys
+import threading
+import typing as t
+
+from target_altcraft.sandbox.faults import FaultError, parse_fault
+
+try:
+    from target_altcraft.sandbox.server import HostError, Sandbox
+    from target_altcraft.sandbox.world import (
+        DEFAULT_BODY_LIMIT,
+        DEFAULT_TOKEN,
+        Workflow,
+    )
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"altcraft-sandbox: {error.name} is missing; pip install 'target-altcraft[sandbox]' has it"
+    )
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from target_altcraft.sandbox.faults import Fault
+    from target_altcraft.sandbox.world import RequestSeen
+
+_DEFAULT_PORT = 8765
+_MAX_PORT = 65_535
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Returns:
+        0 when a signal ended it, 1 when it cannot listen. A wrong argument exits with 2.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        sandbox = Sandbox(
+            host=options.host,
+            port=options.port,
+            token=options.token,
+            task_seconds=options.task_seconds,
+            body_limit=options.body_limit,
+            close_on_too_large=options.close_on_too_large,
+            forbid_list=options.forbid_list,
+            workflows=options.workflow,
+            remember=not options.count_only,
+            on_done=None if options.quiet else _print_request,
+        )
+    except HostError as error:
+        parser.error(f"argument --host: {error}")
+    for fault in options.fault:
+        sandbox.add_fault(fault)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        sandbox.start()
+    except OSError as error:
+        reason = (
+            "is in use: choose another with --port"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be used: {error.strerror}"
+        )
+        print(f"altcraft-sandbox: port {options.port} {reason}", file=sys.stderr)
+        return 1
+    print(f"Altcraft sandbox on {sandbox.url} (token: {options.token})", flush=True)
+    ended.wait()
+    sandbox.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="altcraft-sandbox",
+        description="A local stand-in for the Altcraft marketing platform.",
+        epilog="GET /_sandbox/state shows what it knows.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="loopback only (default: %(default)s)")
+    add("--port", type=_port, default=_DEFAULT_PORT, help="0: any (default: %(default)s)")
+    add("--token", default=DEFAULT_TOKEN, help="the one let in (default: %(default)s)")
+    add(
+        "--task-seconds",
+        type=_seconds,
+        default=2.0,
+        metavar="SECONDS",
+        help="how long a task takes (default: %(default)s)",
+    )
+    add(
+        "--body-limit",
+        type=int,
+        default=DEFAULT_BODY_LIMIT,
+        metavar="BYTES",
+        help="largest request body (default: %(default)s)",
+    )
+    add(
+        "--close-on-too-large",
+        action="store_true",
+        help="cut the connection in mid-body instead of answering",
+    )
+    add(
+        "--workflow",
+        type=_workflow,
+        action="append",
+        metavar="ID:NAME[:inactive]",
+        help="a scenario; repeatable (default: three examples)",
+    )
+    add("--forbid-list", action="store_true", help="answer workflows/list with error 403")
+    add(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="a fault, such as submit:http,status=503,times=2 or task:failed,after=1; repeatable",
+    )
+    add(
+        "--count-only",
+        action="store_true",
+        help="keep tasks and counters only: no profiles, entries, requests",
+    )
+    add("--quiet", action="store_true", help="no line per request on stderr")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{port} is not between 0 and {_MAX_PORT}")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return seconds
+
+
+def _workflow(text: str) -> Workflow:
+    number, _, name = text.partition(":")
+    inactive = name.endswith(":inactive")
+    name = name.removesuffix(":inactive")
+    if not (number.isdecimal() and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ID:NAME[:inactive]")
+    return Workflow(int(number), name, is_active=not inactive)
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return parse_fault(text)
+    except FaultError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _print_request(seen: RequestSeen) -> None:
+    """Say what came and went, without a value of any profile."""
+    words = [seen.endpoint]
+    if seen.endpoint == "submit":
+        words.append(f"{seen.entries} entries, {seen.bytes} bytes")
+    words.append("no answer" if seen.status is None else f"HTTP {seen.status}")
+    if seen.error:
+        words.append(f"error {seen.error}")
+    if seen.task_id:
+        words.append(f"task {seen.task_id}")
+    if seen.fault:
+        words.append(f"fault {seen.fault}")
+    with contextlib.suppress(OSError):  # nobody reads any more: no reason to stop serving
+        print(*words, sep=", ", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
