@@ -103,6 +103,7 @@ class TargetAltcraft(Target):
         self.max_parallelism = 1  # the SDK's own drain has nothing to do but to end the sinks
         self._reader.tick = self._tick
         self._started = self._progressed = time.monotonic()
+        self._streams_seen: set[str] = set()
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, t.Any]) -> None:
@@ -197,6 +198,7 @@ class TargetAltcraft(Target):
             if not isinstance(stream_map, RemoveRecordTransform):
                 sink = t.cast("AltcraftSink", self.get_sink(stream_map.stream_alias))
                 _ = sink.settings  # complains about what is missing before a record is read
+                self._streams_seen.add(stream_map.stream_alias)
 
     def _process_record_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "record"})
@@ -341,8 +343,11 @@ class TargetAltcraft(Target):
         self.delivery.check()
         self.delivery.close()
         super().process_endofpipe()
-        for line in self.summary.lines():
-            logger.info(line)
+        for name in self.settings.streams:
+            if name not in self._streams_seen:
+                hint = settings_module.nearest(name, self._streams_seen)
+                logger.warning("streams.%s: no such stream came%s", name, hint)
+        self._log_summary()
 
     def wind_down(self) -> None:
         """Await what is in flight after a failure, and say what had to be abandoned."""
@@ -353,6 +358,9 @@ class TargetAltcraft(Target):
                 "sends these again",
                 flight,
             )
+        self._log_summary()
+
+    def _log_summary(self) -> None:
         for line in self.summary.lines():
             logger.info(line)
 

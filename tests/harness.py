@@ -16,6 +16,8 @@ from pathlib import Path
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from typing_extensions import Self
+
 COMMAND = str(Path(sys.executable).with_name("target-altcraft"))
 TOKEN = "demo-token"
 DEADLINE_SECONDS = 60.0
@@ -165,6 +167,8 @@ class TargetProcess:
             except (OSError, ValueError):
                 return  # the target has gone
 
+        if self.process.stdin is None:
+            return lambda: taken
         thread = threading.Thread(target=work, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -203,7 +207,7 @@ class TargetProcess:
             self.log(),
         )
 
-    def __enter__(self) -> TargetProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,155 @@
+"""How a run ends when it is told to, or when nobody listens."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from harness import COMMAND, TargetProcess, customer, lines, schema, state, wait_for
+
+if t.TYPE_CHECKING:
+    from target_altcraft.sandbox import Sandbox
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_acknowledges_what_is_completed_and_nothing_else(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path, signum: int
+) -> None:
+    for email in ("c2@example.com", "c3@example.com"):
+        sandbox.add_fault("task", "stuck", where=email)
+    settings = {**config, "batch_size_rows": 1, "shutdown_seconds": 1}
+    with TargetProcess(settings, tmp_path) as target:
+        messages: list[t.Any] = [schema()]
+        for n in range(4):
+            messages += [customer(n), state(n)]
+        target.feed(messages)
+        wait_for(lambda: {"bookmark": 1} in target.states(), "two batches are completed")
+        wait_for(lambda: len(sandbox.tasks) == 4, "two more are in flight")
+        asked = time.monotonic()
+        target.terminate(signum)
+        result = target.wait()
+    assert result.status == 128 + signum
+    assert result.bookmarks[-1] == 1
+    assert time.monotonic() - asked < 1 + 3
+    abandoned = [line for line in result.errors if line.startswith("abandoned: ")]
+    assert len(abandoned) == 2
+    stuck = [task for task in sandbox.tasks if task.keys[0] in {"c2@example.com", "c3@example.com"}]
+    assert {task.id for task in stuck} == {
+        line.split("task ")[1][: len(stuck[0].id)] for line in abandoned
+    }
+    for line in abandoned:
+        assert "(1 profiles)" in line
+        assert "a rerun without journal_path sends these again" in line
+
+
+def test_a_signal_waits_for_tasks_that_end_in_time(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    sandbox.task_seconds = 0.7
+    with TargetProcess({**config, "batch_size_rows": 1}, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1), customer(2)])
+        wait_for(lambda: len(sandbox.tasks) == 2, "two tasks")
+        target.terminate()
+        result = target.wait()
+    assert result.status == 128 + signal.SIGTERM
+    assert result.bookmarks == [1]
+    assert "abandoned" not in result.stderr
+
+
+def test_a_second_signal_ends_the_run_at_once(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    sandbox.add_fault("task", "stuck")
+    with TargetProcess({**config, "batch_size_rows": 1}, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(lambda: len(sandbox.tasks) == 1, "a task")
+        target.terminate()
+        target.terminate(signal.SIGINT)
+        result = target.wait(10)
+    assert result.status in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert result.states == []
+
+
+def test_a_closed_stdout_ends_the_run_with_a_message(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**config, "batch_size_rows": 1}), encoding="utf-8")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [COMMAND, "--config", str(path)],
+        input="".join(lines([schema(), customer(1), state(1), customer(2), state(2)])),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(writing)
+    assert done.returncode == 1
+    assert "STATE cannot be written to stdout: Broken pipe" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sandbox.entries
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_stdout_ends_the_run_with_a_message(
+    config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [COMMAND, "--config", str(path)],
+            input="".join(lines([schema(), customer(1), state(1)])),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "STATE cannot be written to stdout: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SOAK_SIGNALS", "12"))))
+def test_a_signal_at_any_moment_never_hangs_and_never_breaks_a_line(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    sandbox.task_seconds = lambda _number, _entries: rng.choice([0.0, 0.1, 0.3])
+    settings = {**config, "batch_size_rows": 5, "shutdown_seconds": rng.choice([0, 0.2, 2])}
+    patience = rng.uniform(0.0, 1.5)
+    with TargetProcess(settings, tmp_path) as target:
+
+        def endless() -> t.Iterator[dict[str, t.Any]]:
+            yield schema()
+            for n in range(200_000):
+                yield customer(n)
+                if n % 3 == 0:
+                    yield state(n)
+
+        target.feed_in_background(endless())
+        until = time.monotonic() + patience
+        wait_for(lambda: time.monotonic() > until, "the moment")
+        target.terminate()
+        result = target.wait(settings["shutdown_seconds"] + 10)
+    assert result.status in {128 + signal.SIGTERM, -signal.SIGTERM}, result.stderr
+    assert result.stdout == "" or result.stdout.endswith("\n")
+    done = {
+        int(entry["data"]["id"])
+        for task in sandbox.tasks
+        for entry in task.entries
+        if task.ends_at is not None
+    }
+    for seen, bookmark in zip(result.state_times, result.bookmarks, strict=True):
+        assert set(range(bookmark + 1)) <= done
+        assert seen
