@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import encode_json
+from target_altcraft.profile import Row, encode_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ MAX_AGE_SECONDS = 60.0
 """A batch that has been open for longer is sent, full or not, so that STATE can move on."""
 
 _ENVELOPE_END = b"]}"
+_NO_ROW = Row()
 _ROOT_SETTINGS = (
     "field_name",
     "skip_triggers",
@@ -79,6 +80,7 @@ class Batch:
     size: int
     space: str
     entries: list[bytes] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     identities: set[str] = field(default_factory=set)
     after: set[int] = field(default_factory=set)
 
@@ -138,7 +140,7 @@ class OpenBatches:
         self._envelopes: dict[str, tuple[Envelope, str]] = {}
         self._bytes = 0
 
-    def add(self, stream: StreamSettings, entry: Entry) -> None:
+    def add(self, stream: StreamSettings, entry: Entry, row: Row = _NO_ROW) -> None:
         """Add an entry to its stream's batch; close first what it would overfill.
 
         Raises:
@@ -167,6 +169,7 @@ class OpenBatches:
         if len(self._open) > 1 and self._must_close_first(batch, identity or ""):
             batch = self._new(stream, *known)
         batch.entries.append(body)
+        batch.rows.append(row)
         batch.identities.add(identity or "")
         batch.size += size
         self._bytes += size

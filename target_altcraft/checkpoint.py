@@ -22,11 +22,11 @@ class Checkpoints:
     while writing, so that a reader of stdout that stalls holds up only the thread that writes.
 
     Args:
-        write: Called with the newest safe STATE, from whichever thread made it safe; one call at a
-            time.
+        write: Called with the newest safe STATE and the number of the newest batch that it covers,
+            from whichever thread made it safe; one call at a time.
     """
 
-    def __init__(self, write: Callable[[t.Any], None]) -> None:
+    def __init__(self, write: Callable[[t.Any, int], None]) -> None:
         self._write = write
         self._lock = threading.Lock()
         self._newest = 0
@@ -67,6 +67,7 @@ class Checkpoints:
                 if safe is None:
                     return
                 self._writing = True
-            self._write(safe[1])  # should it fail, nothing is ever written again
+            number, state = safe
+            self._write(state, number)  # should it fail, nothing is ever written again
             with self._lock:
                 self._writing = False

@@ -24,6 +24,7 @@ import requests
 from requests.utils import get_environ_proxies
 
 from target_altcraft.errors import (
+    ApiError,
     Fatal,
     LostInBody,
     NotAccepted,
@@ -37,13 +38,12 @@ from target_altcraft.settings import is_loopback
 
 if t.TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from target_altcraft.batch import Envelope
-    from target_altcraft.errors import (
-        ApiError,
-    )
     from target_altcraft.settings import Settings
+
+_T = t.TypeVar("_T")
 
 SUBMIT = "workflows/import_and_start_batch_task"
 STATUS = "tasks/status"
@@ -62,7 +62,7 @@ _TOO_LARGE = "request body too large"  # Go's MaxBytesReader, in `error_debug`
 _FAILED_STATES = {"failed", "error", "canceled", "cancelled", "aborted", "stopped"}
 
 
-class Halted(Exception):  # noqa: N818 - not an error: the run is ending
+class Halted(Exception):
     """A wait was cut short because the run is ending; nothing was accepted."""
 
 
@@ -91,6 +91,16 @@ class TaskStatus:
         return self.state in _FAILED_STATES or (self.completed and self.error not in {0, None})
 
 
+class Wire(t.Protocol):
+    """Wants to know when a request goes on the wire, and when it is known not to be accepted."""
+
+    def on(self) -> None:
+        """The body begins to be sent."""
+
+    def off(self) -> None:
+        """It was not accepted."""
+
+
 class Body:
     """A request's body that is joined while it is sent, and knows how far it got.
 
@@ -100,9 +110,13 @@ class Body:
     Args:
         envelope: What stands around the entries.
         entries: The entries, as JSON.
+        wire: Told of each attempt.
     """
 
-    def __init__(self, envelope: Envelope, entries: Sequence[bytes]) -> None:
+    def __init__(
+        self, envelope: Envelope, entries: Sequence[bytes], wire: Wire | None = None
+    ) -> None:
+        self.wire = wire
         self._envelope = envelope
         self._entries = entries
         self._size = envelope.size + sum(map(len, entries)) + max(len(entries) - 1, 0)
@@ -119,6 +133,8 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the body in chunks; anew for every attempt."""
+        if self.wire is not None:
+            self.wire.on()
         self.started = True
         chunk = [self._envelope.start]
         pending = len(self._envelope.start)
@@ -181,34 +197,46 @@ class Client:
             Fatal: If no request would be accepted, or `retry_max_seconds` are over.
             Halted: If the run ended while it was not accepted.
         """
+        kinds = (NotAccepted,) if divisible else (NotAccepted, LostInBody)
+        return self._repeat(lambda: self._submit_once(body), kinds)
+
+    def _repeat(self, attempt: Callable[[], _T], kinds: tuple[type[ApiError], ...]) -> _T:
+        """Make a call again and again while it fails in one of these ways.
+
+        Raises:
+            Fatal: If `retry_max_seconds` are over.
+            Halted: If the run ended meanwhile.
+        """
         waits = backoff.expo(factor=_RETRY_FIRST_SECONDS, max_value=_RETRY_LONGEST_SECONDS)
         next(waits)  # backoff's generators wait for a first `send`
-        deadline = time.monotonic() + self._settings.retry_max_seconds
-        while True:
-            if self._halt.is_set():
-                raise Halted
+        patience = self._settings.retry_max_seconds
+        deadline = time.monotonic() + patience
+        while not self._halt.is_set():
             try:
-                return self._submit_once(body)
-            except NotAccepted as error:
-                if divisible and isinstance(error, LostInBody):
-                    raise
+                return attempt()
+            except kinds as error:
                 wait = error.retry_after
                 if wait is None:
                     wait = backoff.full_jitter(next(waits))
                 if time.monotonic() + wait > deadline:
                     raise Fatal(
-                        SUBMIT,
-                        f"{error.text}; not accepted within retry_max_seconds "
-                        f"({self._settings.retry_max_seconds:g})",
+                        error.endpoint,
+                        f"{error.text}; not accepted within retry_max_seconds ({patience:g})",
                         code=error.code,
                     ) from error
             self._halt.wait(wait)
+        raise Halted
 
     def _submit_once(self, body: Body) -> str:
         if time.monotonic() - self._last_used > _FRESH_SECONDS:
             self._session.close()  # only drops its connections
         body.rewind()
-        answer = self._post(SUBMIT, body, self._settings.request_timeout_seconds)
+        try:
+            answer = self._post(SUBMIT, body, self._settings.request_timeout_seconds)
+        except ApiError as error:
+            if body.wire is not None and not isinstance(error, OutcomeUnknown):
+                body.wire.off()
+            raise
         task_id = answer.get("task_id")
         if not isinstance(task_id, str) or not task_id:
             raise OutcomeUnknown(SUBMIT, "the answer names no task_id")
@@ -241,6 +269,27 @@ class Client:
             text=shown(result.get("error_text", ""), self._settings.token),
             results=results if isinstance(results, list) else None,
         )
+
+    def workflow(self, workflow_id: int) -> dict[str, t.Any] | None:
+        """Return what `workflows/list` says of a scenario, None if there is no such one.
+
+        Source: developer guide, `workflows/list`; asking changes nothing on the server, so it is
+        repeated like a submit.
+
+        Raises:
+            ApiError: If there is no usable answer within `retry_max_seconds`.
+            Halted: If the run ended meanwhile.
+        """
+        payload = encode_json({"token": self._settings.token, "from_id": workflow_id, "limit": 1})
+        answer = self._repeat(
+            lambda: self._post(LIST, payload, self._settings.request_timeout_seconds),
+            (NotAccepted, LostInBody, OutcomeUnknown),
+        )
+        found = answer.get("data")
+        scenarios = (
+            [item for item in found if isinstance(item, dict)] if (isinstance(found, list)) else []
+        )
+        return next((item for item in scenarios if _code(item.get("id")) == workflow_id), None)
 
     def _post(self, endpoint: str, body: Body | bytes, timeout: float) -> dict[str, t.Any]:
         """Send one request and return its answer if that says success.

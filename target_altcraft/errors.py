@@ -10,7 +10,7 @@
     ├── TaskError                   a task did not deliver its batch
     └── ApiError                    Altcraft (or the way to it) said no; has endpoint, code, text
         ├── NotAccepted             nothing was taken: the same request may be repeated
-        │   └── LostInBody          ... the connection broke while the body was being sent
+        ├── LostInBody              ... nor here: the connection broke while the body was being sent
         ├── OutcomeUnknown          may have been taken: repeating it may message customers twice
         ├── Refused                 this body was not taken and never will be
         │   └── TooLarge            ... because of its size: smaller ones may be
@@ -61,7 +61,7 @@ class OutputError(TargetError):
     """Something this target must write cannot be written."""
 
 
-class Stopped(TargetError):  # noqa: N818 - not an error of anybody's
+class Stopped(TargetError):
     """A signal asked the run to end.
 
     Args:
@@ -75,6 +75,14 @@ class Stopped(TargetError):  # noqa: N818 - not an error of anybody's
 
 class TaskError(TargetError):
     """A task failed, vanished or did not end in time."""
+
+
+class TaskFailed(TaskError):
+    """A task ended without importing its profiles."""
+
+
+class TaskVanished(TaskError):
+    """Altcraft does not know a task that it had accepted."""
 
 
 class ApiError(TargetError):
@@ -102,19 +110,19 @@ class ApiError(TargetError):
         self.retry_after = retry_after
 
 
-class NotAccepted(ApiError):  # noqa: N818 - named by what is known of the request
+class NotAccepted(ApiError):
     """Nothing was taken; the same request may be repeated."""
 
 
-class LostInBody(NotAccepted):
-    """The connection broke before the last byte of the body was handed over."""
+class LostInBody(ApiError):
+    """Nothing was taken; the connection broke before the last byte of the body was handed over."""
 
 
-class OutcomeUnknown(ApiError):  # noqa: N818
+class OutcomeUnknown(ApiError):
     """The request may have been taken."""
 
 
-class Refused(ApiError):  # noqa: N818
+class Refused(ApiError):
     """This body was not taken, and will not be when repeated unchanged."""
 
 
@@ -122,11 +130,11 @@ class TooLarge(Refused):
     """The body is larger than the host takes."""
 
 
-class Fatal(ApiError):  # noqa: N818
+class Fatal(ApiError):
     """Nothing was taken, and no request of this run will be."""
 
 
-class Rejection(Exception):  # noqa: N818
+class Rejection(Exception):
     """One record cannot be delivered.
 
     Args:

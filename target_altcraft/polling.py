@@ -8,7 +8,7 @@ import typing as t
 
 import backoff
 
-from target_altcraft.errors import ApiError, Fatal, TaskError, shown
+from target_altcraft.errors import ApiError, Fatal, TaskError, TaskFailed, TaskVanished, shown
 
 if t.TYPE_CHECKING:
     import threading
@@ -60,7 +60,7 @@ class PollPace:
         return min(max(remaining, soon), self._longest)
 
 
-class Abandoned(Exception):  # noqa: N818 - not an error: the run is ending
+class Abandoned(Exception):
     """The run no longer waits for this task."""
 
 
@@ -99,7 +99,9 @@ class TaskWatch:
             progressed: Called with the progress in percent, after each answer.
 
         Raises:
-            TaskError: If the task failed, vanished or did not end in time, or the token is refused.
+            TaskFailed: If the task failed.
+            TaskVanished: If Altcraft does not know it any more.
+            TaskError: If it did not end in time, or the token is refused.
             Abandoned: If `abandon` was set.
         """
         deadline = self._accepted + self._timeout
@@ -130,9 +132,11 @@ class TaskWatch:
         if status.failed:
             code = f", error {status.error}" if status.error else ""
             said = f", {status.text}" if status.text else ""
-            raise TaskError(f"{self._name} ended as '{status.state}'{code}{said}. {AGAIN}")
+            raise TaskFailed(f"{self._name} ended as '{status.state}'{code}{said}. {AGAIN}")
         if not status.completed and status.state != "running":
-            self._warn_once(f"status '{shown(status.state)}' is not known and counts as still running")
+            self._warn_once(
+                f"status '{shown(status.state)}' is not known and counts as still running"
+            )
         return status.completed
 
     def _judge_failed_call(self, error: ApiError) -> None:
@@ -143,7 +147,7 @@ class TaskWatch:
         elif self._missing_since is None:
             self._missing_since = time.monotonic()
         elif time.monotonic() - self._missing_since >= MISSING_TASK_SECONDS:
-            raise TaskError(
+            raise TaskVanished(
                 f"{self._name} has vanished: {error.text}. Its profiles may have been imported or "
                 f"not. {AGAIN}; they may enter the scenario twice"
             ) from error

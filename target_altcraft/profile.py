@@ -18,6 +18,7 @@ from target_altcraft.errors import Rejection
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from target_altcraft.boundary import Mark
     from target_altcraft.settings import StreamSettings
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -40,6 +41,19 @@ class Entry(t.NamedTuple):
     """The entry as JSON."""
     identity: str | None
     """The match value as the API compares it; None where the request alone tells."""
+
+
+class Row(t.NamedTuple):
+    """What is kept beside an entry until its outcome is known; only what a setting asks for."""
+
+    message: bytes = b""
+    """The RECORD message as the tap sent it, for the rejects file."""
+    key: dict[str, t.Any] | None = None
+    """The key properties, for the receipts file."""
+    digest: bytes = b""
+    """Of the entry and where it goes, for the journal."""
+    mark: Mark | None = None
+    """Its bookmark, for the journal."""
 
 
 def encode_json(value: object) -> bytes:

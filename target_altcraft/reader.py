@@ -47,8 +47,8 @@ def _refuse_constant(name: str) -> t.NoReturn:
 class LineReader(GenericSingerReader[str]):
     """Reads lines as bytes and waits where signals, workers and timers can wake it.
 
-    Args:
-        tick: Called between reads, at least once a second; what it raises ends the reading.
+    `tick` is called between reads, at least once a second; what it raises ends the reading. `line`
+    is the line that is being handled, and `line_number` counts from 1.
     """
 
     default_input = sys.stdin
@@ -58,6 +58,7 @@ class LineReader(GenericSingerReader[str]):
         self.wakeup = Wakeup()
         self.tick: Callable[[], None] = lambda: None
         self.line_number = 0
+        self.line = b""
 
     def process_lines(
         self,
@@ -79,6 +80,7 @@ class LineReader(GenericSingerReader[str]):
         counts: Counter[str] = Counter()
         for line in self._lines(file_input or sys.stdin):
             self.line_number += 1
+            self.line = line
             if not line.strip():
                 continue
             message = self.deserialize_json(line)

@@ -12,9 +12,10 @@ from pathlib import Path
 from singer_sdk.exceptions import ConfigValidationError, InvalidJSONSchema, SingerSDKError
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_altcraft.errors import OutputError, Stopped, TargetError
+from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
 
 if t.TYPE_CHECKING:
+    from target_altcraft.settings import Settings
     from target_altcraft.target import TargetAltcraft
 
 logger = logging.getLogger(__name__)
@@ -79,20 +80,45 @@ def run(
     for handler in logging.getLogger().handlers:
         handler.addFilter(mask)
     try:
+        refuse_own_rejects(target.settings, file_input or sys.stdin)
+        target.prepare()
         target.listen(file_input)
     except BaseException as error:  # noqa: BLE001 - every way out is wound down
         return _failed(target, error)
+    target.outcomes.close()
     return 0
+
+
+def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
+    """Refuse to read the file that rejects are appended to.
+
+    Raises:
+        SettingsError: If both are the same file.
+    """
+    path = Path(settings.rejects_path or "")
+    if settings.rejects_path and path.exists():
+        try:
+            same = os.path.samestat(os.fstat(source.fileno()), path.stat())
+        except (OSError, ValueError):  # not a file at all
+            return
+        if same:
+            raise SettingsError(
+                "rejects_path names the input itself; rename the file before it is replayed"
+            )
 
 
 def _failed(target: TargetAltcraft, error: BaseException) -> int:
     """Wind a failed run down, say what happened, and return its exit status."""
-    target.wind_down()
+    opened = "outcomes" in vars(target)
+    if opened:
+        target.wind_down()
     logger.error("%s", message(error))
+    if opened:
+        target.outcomes.close()  # now that it was said, failed tasks leave the journal
     for line in traceback.format_tb(error.__traceback__):
         logger.debug("%s", line.rstrip())  # frames only: an exception's text may hold a value
     status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
-    if isinstance(error, OutputError) or target.delivery.has_threads():
+    if isinstance(error, OutputError) or (opened and target.delivery.has_threads()):
         # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
         # that a thread in an unfinished request holds.
         logging.shutdown()

@@ -211,6 +211,34 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
         "most three times, each with a warning: its customers may enter the scenario twice), or "
         "`fail` the run.",
     },
+    "rejects_path": {
+        "type": "string",
+        "minLength": 1,
+        "title": "Rejects file",
+        "description": "Records that cannot be delivered are appended here as Singer messages, to "
+        "be mended and replayed by `--input`. Unless set, the first one fails the run.",
+    },
+    "max_rejects": {
+        "type": "integer",
+        "minimum": 0,
+        "title": "Most rejects of a run",
+        "description": "More rejected records than this fail the run: rather a wrong setting than "
+        "bad records. Unlimited unless set.",
+    },
+    "receipts_path": {
+        "type": "string",
+        "minLength": 1,
+        "title": "Receipts file",
+        "description": "One JSON line per delivered profile is appended here.",
+    },
+    "journal_path": {
+        "type": "string",
+        "minLength": 1,
+        "title": "Journal",
+        "description": "SQLite file, one per pipeline, by which a run after a crash does not send "
+        "again what the last one had sent, and by which records that a tap repeats at its "
+        "bookmark are not sent. Holds digests, no profile values.",
+    },
     "max_profiles": {
         "type": "integer",
         "minimum": 1,
@@ -224,6 +252,20 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
         "default": 20,
         "title": "Shutdown in seconds",
         "description": "How long SIGTERM or SIGINT waits for the tasks in flight.",
+    },
+    "check_workflow": {
+        "type": "boolean",
+        "default": True,
+        "title": "Check the workflow",
+        "description": "Before the first record of a stream is sent: the token works, the scenario "
+        "exists and is active. A token that may not list scenarios only warns.",
+    },
+    "dry_run": {
+        "type": "boolean",
+        "default": False,
+        "title": "Dry run",
+        "description": "Everything but sending: map, validate, batch, check; says what would go, "
+        "emits no STATE and writes no file.",
     },
 }
 
@@ -294,8 +336,14 @@ class Settings:
     request_timeout_seconds: float
     retry_max_seconds: float
     on_ambiguous_submit: t.Literal["resend", "fail"]
+    rejects_path: str | None
+    max_rejects: int | None
+    receipts_path: str | None
+    journal_path: str | None
     max_profiles: int | None
     shutdown_seconds: float
+    check_workflow: bool
+    dry_run: bool
     top_level: Mapping[str, t.Any] = field(repr=False)
     streams: Mapping[str, Mapping[str, t.Any]] = field(repr=False)
 

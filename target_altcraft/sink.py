@@ -9,7 +9,8 @@ from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import Sink
 
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import EntryPlan
+from target_altcraft.journal import digest
+from target_altcraft.profile import EntryPlan, encode_json
 from target_altcraft.validation import RecordValidator
 
 if t.TYPE_CHECKING:
@@ -76,8 +77,21 @@ class AltcraftSink(Sink):
                 raise Rejection("missing_key", f"it has no key property '{name}'")
         return self._plan.entry(record)
 
+    def key(self, record: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """Return a record's key properties."""
+        return {name: record[name] for name in self.key_properties}
+
+    def entry_digest(self, entry: Entry) -> bytes:
+        """Return what tells an entry and where it goes from any other."""
+        return digest(self._scope, entry.body)
+
+    @cached_property
+    def _scope(self) -> bytes:
+        stream = self.settings
+        return encode_json([stream.name, stream.workflow_id, stream.matching, stream.field_name])
+
     def process_record(self, record: dict[str, t.Any], context: dict[str, t.Any]) -> None:  # noqa: ARG002
-        """Add a record to the stream's batch."""
+        """Add a record to the stream's batch, as the SDK's own loop would."""
         self._target.batches.add(self.settings, self.entry(record))
 
     def process_batch(self, context: dict[str, t.Any]) -> None:

@@ -27,16 +27,25 @@ class Summary:
         with self._lock:
             self._streams.setdefault(stream, Counter())[f"skipped, {reason}"] += number
 
+    def reject(self, stream: str, reason: str, number: int = 1) -> None:
+        """Count records of a stream that cannot be delivered, by reason."""
+        with self._lock:
+            self._streams.setdefault(stream, Counter())[f"rejected, {reason}"] += number
+
     def total(self, what: t.Literal["read", "delivered"]) -> int:
         """Return a count over all streams."""
         with self._lock:
             return sum(counts[what] for counts in self._streams.values())
 
+    def streams(self) -> dict[str, Counter[str]]:
+        """Return the counts of each stream, in the order in which the streams came."""
+        with self._lock:
+            return {stream: counts.copy() for stream, counts in self._streams.items()}
+
     def lines(self) -> list[str]:
         """Return one line per stream, in the order in which the streams came."""
-        with self._lock:
-            return [
-                f"stream '{stream}': "
-                + ", ".join(f"{number} {what}" for what, number in counts.items())
-                for stream, counts in self._streams.items()
-            ]
+        return [
+            f"stream '{stream}': "
+            + ", ".join(f"{number} {what}" for what, number in counts.items())
+            for stream, counts in self.streams().items()
+        ]

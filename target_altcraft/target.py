@@ -27,24 +27,30 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_altcraft import settings as settings_module
 from target_altcraft.batch import OpenBatches
+from target_altcraft.boundary import Boundary, bookmark_property
 from target_altcraft.checkpoint import Checkpoints
 from target_altcraft.delivery import Delivery
 from target_altcraft.errors import InputError, OutputError, Rejection, TargetError
 from target_altcraft.limit import SizeLimit
-from target_altcraft.profile import encode_json
+from target_altcraft.outcomes import Outcomes
+from target_altcraft.profile import Row, encode_json
 from target_altcraft.reader import LineReader, decode_json
+from target_altcraft.rehearsal import Rehearsal
+from target_altcraft.rejects import rejecting_stream
 from target_altcraft.run import run
 from target_altcraft.sink import AltcraftSink
-from target_altcraft.summary import Summary
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import FrameType
 
+    from singer_sdk.mapper import StreamMap
     from singer_sdk.singerlib.encoding.base import GenericSingerReader
 
     from target_altcraft.batch import Batch
+    from target_altcraft.profile import Entry
     from target_altcraft.settings import Settings
+    from target_altcraft.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +110,12 @@ class TargetAltcraft(Target):
         self._reader.tick = self._tick
         self._started = self._progressed = time.monotonic()
         self._streams_seen: set[str] = set()
+        self._streams_checked: set[str] = set()
+        self._boundaries: dict[str, Boundary] = {}
+        self._bookmarks: dict[str, str] = {}
+        self._batch_stream: str | None = None  # while the rows of a BATCH message are taken
+        self._rehearsal = Rehearsal()
+        self._state_was_emitted = False
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, t.Any]) -> None:
@@ -120,14 +132,19 @@ class TargetAltcraft(Target):
         return settings_module.resolve(self.config)
 
     @cached_property
+    def outcomes(self) -> Outcomes:
+        """What becomes of the records; opens the files that settings name."""
+        return Outcomes(self.settings)
+
+    @property
     def summary(self) -> Summary:
-        """What became of the records."""
-        return Summary()
+        """The counts."""
+        return self.outcomes.summary
 
     @cached_property
     def checkpoints(self) -> Checkpoints:
         """Which STATE may go out."""
-        return Checkpoints(self._write_line)
+        return Checkpoints(self._write_state)
 
     @cached_property
     def _limit(self) -> SizeLimit:
@@ -140,6 +157,7 @@ class TargetAltcraft(Target):
             self.settings,
             self._limit,
             self._reader.wakeup,
+            self.outcomes,
             delivered=self._delivered,
             settled=lambda batch: self.checkpoints.settle(batch.number),
             tick=self._log_progress,
@@ -158,10 +176,13 @@ class TargetAltcraft(Target):
 
     def _hand_over(self, batch: Batch) -> None:
         self.get_sink(batch.stream.name).record_counter_metric.increment(len(batch.entries))
-        self.delivery.offer(batch)
+        if self.settings.dry_run:
+            self.delivery.count(batch)
+            self._rehearsal.add(batch)
+        else:
+            self.delivery.offer(batch)
 
-    def _delivered(self, batch: Batch, number: int, seconds: float) -> None:
-        self.summary.add(batch.stream.name, "delivered", number)
+    def _delivered(self, batch: Batch, seconds: float) -> None:
         tags: dict[str, t.Any] = {
             metrics.Tag.STREAM: batch.stream.name,
             metrics.Tag.STATUS: metrics.Status.SUCCEEDED,
@@ -169,6 +190,13 @@ class TargetAltcraft(Target):
         }
         point = metrics.Point("timer", metrics.Metric.BATCH_PROCESSING_TIME, seconds, tags)
         metrics.log(self.metrics_logger, point)
+
+    def _write_state(self, state: t.Any, covered: int) -> None:  # noqa: ANN401
+        """Emit a STATE that covers all batches up to a number."""
+        self._write_line(state)
+        self._state_was_emitted = True
+        if self.outcomes.journal is not None:
+            self.outcomes.journal.cover(covered)
 
     @staticmethod
     def _write_line(state: t.Any) -> None:  # noqa: ANN401 - whatever the tap says
@@ -199,21 +227,43 @@ class TargetAltcraft(Target):
                 sink = t.cast("AltcraftSink", self.get_sink(stream_map.stream_alias))
                 _ = sink.settings  # complains about what is missing before a record is read
                 self._streams_seen.add(stream_map.stream_alias)
+                self._find_boundary(sink, message_dict)
+        if self.outcomes.rejects is not None:
+            self.outcomes.rejects.schema(message_dict["stream"], self._reader.line)
+
+    def _find_boundary(self, sink: AltcraftSink, message: dict[str, t.Any]) -> None:
+        """Prepare to recognise what the tap repeats at its bookmark."""
+        journal, column = self.outcomes.journal, bookmark_property(message)
+        if journal is None or column is None:
+            self._boundaries.pop(sink.stream_name, None)
+            return
+        schema = message["schema"]["properties"].get(column, {})
+        known = self._bookmarks.get(sink.stream_name)
+        if known == column and sink.stream_name in self._boundaries:
+            return
+        remembered = journal.boundary(sink.stream_name)
+        boundary = Boundary(sink.settings, column, schema, remembered)
+        journal.remember_greatest(sink.stream_name, boundary.remembered)
+        self._boundaries[sink.stream_name] = boundary
+        self._bookmarks[sink.stream_name] = column
 
     def _process_record_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "record"})
-        self._take(message_dict["stream"], message_dict["record"])
+        self._take(message_dict["stream"], message_dict["record"], message_dict)
 
     def _process_batch_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "encoding", "manifest"})
+        self._batch_stream = message_dict["stream"]
         for number, row in enumerate(self._batch_rows(message_dict)):
             if number % _TICK_ROWS == 0:
                 self._tick()
-            self._take(message_dict["stream"], row)
+            self._take(self._batch_stream, row, message_dict)
+        self._batch_stream = None
 
     def _process_state_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"value"})
-        self.checkpoints.add(message_dict["value"])
+        if not self.settings.dry_run:
+            self.checkpoints.add(message_dict["value"])
 
     def _process_activate_version_message(self, message_dict: dict[str, t.Any]) -> None:
         """Ignore it: Altcraft has no versions of a stream, and nothing is ever deleted there."""
@@ -221,7 +271,7 @@ class TargetAltcraft(Target):
     def _handle_max_record_age(self) -> None:
         """Do nothing: the SDK would drain every five minutes; batches have their own age here."""
 
-    def _take(self, stream: str, record: t.Any) -> None:  # noqa: ANN401 - as the tap sent it
+    def _take(self, stream: str, record: t.Any, message: Mapping[str, t.Any]) -> None:  # noqa: ANN401
         """Bring one record of the input on its way, once for each stream it is mapped to."""
         stream_maps = self.mapper.stream_maps.get(stream)
         if stream_maps is None:
@@ -231,25 +281,77 @@ class TargetAltcraft(Target):
             )
         if not isinstance(record, dict):
             raise InvalidInputLine(f"a record of stream '{stream}' is not an object")
+        only = rejecting_stream(message)
         deleted = record.get("_sdc_deleted_at") is not None
         for stream_map in stream_maps:
-            if isinstance(stream_map, RemoveRecordTransform):
-                continue
             name = stream_map.stream_alias
+            if isinstance(stream_map, RemoveRecordTransform) or (only and name != only):
+                continue
             self.summary.add(name, "read")
             if deleted:
                 self.summary.skip(name, "deleted at the source")
                 continue
+            sink = t.cast("AltcraftSink", self.get_sink(name))
             try:
-                mapped = _mapped(stream_map, record)
-                if mapped is None:
-                    self.summary.skip(name, "dropped by the stream map")
-                    continue
-                self.get_sink(name).process_record(mapped, {})
+                self._send(sink, stream_map, record)
             except Rejection as rejection:
-                self._reject(name, rejection)
+                self._reject(sink, record, rejection)
 
-    def _reject(self, stream: str, rejection: Rejection) -> t.NoReturn:
+    def _send(self, sink: AltcraftSink, stream_map: StreamMap, record: dict[str, t.Any]) -> None:
+        """Put one record into its stream's batch, unless there is a reason not to send it.
+
+        Raises:
+            Rejection: If it cannot be delivered.
+        """
+        mapped = _mapped(stream_map, record)
+        if mapped is None:
+            self.summary.skip(sink.stream_name, "dropped by the stream map")
+            return
+        entry = sink.entry(mapped)
+        row = self._row(sink, record, mapped, entry)
+        if row.mark is not None and self._boundaries[sink.stream_name].repeats(row.mark):
+            self.summary.skip(sink.stream_name, "repeated at the bookmark, not sent")
+            return
+        if row.digest and self.outcomes.settled_before(sink.settings, row):
+            return
+        if self.settings.check_workflow and sink.stream_name not in self._streams_checked:
+            self._streams_checked.add(sink.stream_name)
+            self.delivery.check_workflow(sink.settings.workflow_id, sink.stream_name)
+        self.batches.add(sink.settings, entry, row)
+
+    def _row(
+        self,
+        sink: AltcraftSink,
+        record: dict[str, t.Any],
+        mapped: dict[str, t.Any],
+        entry: Entry,
+    ) -> Row:
+        """Return what is kept beside an entry: only what the settings ask for."""
+        outcomes = self.outcomes
+        boundary = self._boundaries.get(sink.stream_name)
+        return Row(
+            message=self._original(record) if outcomes.rejects is not None else b"",
+            key=sink.key(mapped) if outcomes.receipts is not None else None,
+            digest=sink.entry_digest(entry) if outcomes.journal is not None else b"",
+            mark=boundary.mark(record) if boundary is not None else None,
+        )
+
+    def _original(self, record: dict[str, t.Any]) -> bytes:
+        """Return the RECORD message as the tap sent it; a BATCH file's row becomes one."""
+        if self._batch_stream is None:
+            return self._reader.line
+        return encode_json({"type": "RECORD", "stream": self._batch_stream, "record": record})
+
+    def _reject(self, sink: AltcraftSink, record: dict[str, t.Any], rejection: Rejection) -> None:
+        stream = sink.stream_name
+        if self.settings.rejects_path is not None:
+            if self.outcomes.rejects is None:  # a dry run
+                self.summary.reject(stream, rejection.code)
+                self._rehearsal.reject(self.settings.max_rejects)
+                return
+            row = Row(message=self._original(record))
+            self.outcomes.reject(sink.settings, row, rejection)
+            return
         kinds: dict[str, t.Callable[[str], Exception]] = {
             "schema": lambda text: InvalidRecord(text, {}),
             "missing_key": MissingKeyPropertiesError,
@@ -257,7 +359,8 @@ class TargetAltcraft(Target):
         }
         raise kinds.get(rejection.code, InputError)(
             f"stream '{stream}': the record in line {self._reader.line_number} of the input cannot "
-            f"be delivered: {rejection.reason}. Mend it, or drop it by a stream map"
+            f"be delivered: {rejection.reason}. Mend it, drop it by a stream map, or set "
+            "rejects_path to have such records set aside"
         )
 
     def _batch_rows(self, message: Mapping[str, t.Any]) -> Iterator[t.Any]:
@@ -336,6 +439,15 @@ class TargetAltcraft(Target):
 
     # The end
 
+    def prepare(self) -> None:
+        """Open the files, and await what an earlier run left, before a byte is read.
+
+        Raises:
+            TargetError: If a file cannot be opened, or a task of an earlier run failed.
+        """
+        self.delivery.resume(self.outcomes.leftovers)
+        self.outcomes.resumed()
+
     def process_endofpipe(self) -> None:
         """Send what is left, wait for every task, and end the sinks."""
         self.batches.close_all()
@@ -343,6 +455,7 @@ class TargetAltcraft(Target):
         self.delivery.check()
         self.delivery.close()
         super().process_endofpipe()
+        self.outcomes.finish(self._streams_seen, state_was_emitted=self._state_was_emitted)
         for name in self.settings.streams:
             if name not in self._streams_seen:
                 hint = settings_module.nearest(name, self._streams_seen)
@@ -352,17 +465,17 @@ class TargetAltcraft(Target):
     def wind_down(self) -> None:
         """Await what is in flight after a failure, and say what had to be abandoned."""
         self.delivery.drain()
+        again = "a rerun without journal_path sends these again"
         for flight in self.delivery.close():
-            logger.error(
-                "abandoned: %s; Altcraft may still complete it, and a rerun without journal_path "
-                "sends these again",
-                flight,
-            )
+            logger.error("abandoned: %s; Altcraft may still complete it, and %s", flight, again)
         self._log_summary()
 
     def _log_summary(self) -> None:
         for line in self.summary.lines():
             logger.info(line)
+        if self.settings.dry_run:
+            for line in self._rehearsal.table(self.summary):
+                logger.info(line)
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> t.Any:  # noqa: ANN401
@@ -394,14 +507,14 @@ class TargetAltcraft(Target):
         sys.exit(run(cls, config, file_input))
 
 
-def _mapped(stream_map: t.Any, record: dict[str, t.Any]) -> dict[str, t.Any] | None:  # noqa: ANN401
+def _mapped(stream_map: StreamMap, record: dict[str, t.Any]) -> dict[str, t.Any] | None:
     """Return the record after its stream map, None if that drops it.
 
     Raises:
         Rejection: If an expression fails; its own words may hold a value, so they are not shown.
     """
     try:
-        return t.cast("dict[str, t.Any] | None", stream_map.transform(record))
+        return stream_map.transform(record)
     except MapExpressionError as error:
         raise Rejection("stream_map", f"a stream map failed: {error}") from None
     except TargetError:

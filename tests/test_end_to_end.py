@@ -266,7 +266,7 @@ BAD_INPUT: dict[str, tuple[list[t.Any], dict[str, t.Any], str]] = {
     "unknown workflow": (
         [schema(), customer(1), state(1)],
         {"workflow_id": 77},
-        "error 400, Workflow not found",
+        "there is no scenario with workflow_id 77. Nothing was sent",
     ),
     "missing setting": ([], {"token": None}, "settings: token must be set"),
     "token as a number": ([], {"token": 4711081542}, "settings: token must be of type string"),
@@ -293,8 +293,8 @@ BAD_INPUT: dict[str, tuple[list[t.Any], dict[str, t.Any], str]] = {
         [schema(), customer(1, id="hush")],
         {},
         (
-            "stream 'customers': the record in line 2 of the input cannot be delivered: it breaks its "
-            "schema: column 'id' breaks 'type'"
+            "stream 'customers': the record in line 2 of the input cannot be delivered: it breaks "
+            "its schema: column 'id' breaks 'type'"
         ),
     ),
     "no match value": (

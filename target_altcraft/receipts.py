@@ -1,0 +1,60 @@
+"""One line for each delivered profile."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+
+from target_altcraft.files import JsonLines
+from target_altcraft.profile import encode_json
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from target_altcraft.settings import StreamSettings
+
+
+class Receipts:
+    """The receipts file.
+
+    Args:
+        path: Setting `receipts_path`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = JsonLines(path, "receipts_path")
+
+    def add(
+        self,
+        stream: StreamSettings,
+        task_id: str | None,
+        delivered: Iterable[tuple[dict[str, t.Any], str]],
+    ) -> None:
+        """Write a line for each profile; they are on disk when this returns.
+
+        Args:
+            stream: The stream's settings.
+            task_id: The task that imported the profiles.
+            delivered: Key properties and profile id of each.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
+        self._file.append(
+            encode_json(
+                {
+                    "stream": stream.name,
+                    "key": key,
+                    "workflow_id": stream.workflow_id,
+                    "task_id": task_id,
+                    "profile_id": profile_id,
+                    "delivered_at": now.replace("+00:00", "Z"),
+                }
+            )
+            for key, profile_id in delivered
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,72 @@
+"""What a dry run would have sent."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from target_altcraft.errors import TargetError
+
+if t.TYPE_CHECKING:
+    from target_altcraft.batch import Batch
+    from target_altcraft.summary import Summary
+
+
+@dataclass(slots=True)
+class _Stream:
+    profiles: int = 0
+    batches: int = 0
+    bytes: int = 0
+    largest: int = 0
+
+
+class Rehearsal:
+    """Counts the batches that a dry run does not send."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, _Stream] = {}
+        self._rejects = 0
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch that would go out now."""
+        stream = self._streams.setdefault(batch.stream.name, _Stream())
+        stream.profiles += len(batch.entries)
+        stream.batches += 1
+        stream.bytes += batch.size
+        stream.largest = max(stream.largest, batch.size)
+
+    def reject(self, most: int | None) -> None:
+        """Count a record that would be set aside.
+
+        Args:
+            most: Setting `max_rejects`.
+
+        Raises:
+            TargetError: If there are more.
+        """
+        self._rejects += 1
+        if most is not None and self._rejects > most:
+            raise TargetError(f"more than max_rejects ({most}) records would be rejected")
+
+    def table(self, summary: Summary) -> list[str]:
+        """Return the lines of a table with one row per stream."""
+        rows: list[tuple[str, ...]] = [
+            ("stream", "read", "profiles", "batches", "bytes", "largest batch", "not sent")
+        ]
+        for name, counts in summary.streams().items():
+            stream = self._streams.get(name, _Stream())
+            others = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "read")
+            numbers = (
+                counts["read"],
+                stream.profiles,
+                stream.batches,
+                stream.bytes,
+                stream.largest,
+            )
+            rows.append((name, *map(str, numbers), others or "-"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return [
+            "dry run: "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]

@@ -1,0 +1,92 @@
+"""Records that cannot be delivered, set aside so that they can be mended and replayed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import typing as t
+
+import msgspec
+
+from target_altcraft.errors import TargetError
+from target_altcraft.files import JsonLines
+from target_altcraft.profile import encode_json
+from target_altcraft.reader import decode_json
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """One record that is set aside.
+
+    `message` is the RECORD message as the tap sent it, before stream maps; `stream` the output
+    stream that rejects it; `reason` may quote the server, for this file alone.
+    """
+
+    message: bytes
+    stream: str
+    code: str
+    reason: str
+    task_id: str | None = None
+
+
+class Rejects:
+    """The rejects file: valid Singer messages, each stream's SCHEMA before its first record.
+
+    Its lock guards the number of rejects and the schemas already written.
+
+    Args:
+        path: Setting `rejects_path`.
+        most: Setting `max_rejects`; None if unlimited.
+    """
+
+    def __init__(self, path: str, most: int | None) -> None:
+        self._file = JsonLines(path, "rejects_path")
+        self._most = most
+        self._number = 0
+        self._schemas: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def schema(self, tap_stream: str, message: bytes) -> None:
+        """Remember a SCHEMA message as the tap sent it; it is written when a record needs it."""
+        with self._lock:
+            self._schemas[tap_stream] = message
+
+    def add(self, rejects: list[Reject]) -> None:
+        """Set records aside; they are on disk when this returns.
+
+        Raises:
+            OutputError: If they cannot be written.
+            TargetError: If there are more than `max_rejects` in this run.
+        """
+        now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+        lines: list[bytes] = []
+        with self._lock:
+            self._number += len(rejects)
+            for reject in rejects:
+                message = decode_json(reject.message)
+                if schema := self._schemas.pop(message["stream"], None):
+                    lines.append(schema.strip())
+                message["rejection"] = {
+                    "reason": reject.reason,
+                    "code": reject.code,
+                    "stream": reject.stream,
+                    "task_id": reject.task_id,
+                    "at": now,
+                }
+                lines.append(encode_json(message))
+            self._file.append(lines)
+            if self._most is not None and self._number > self._most:
+                raise TargetError(
+                    f"{self._number} records were rejected, more than max_rejects ({self._most}): "
+                    f"rather a wrong setting than bad records. They stand in {self._file.path}; "
+                    "STATE stays before those of the last batch"
+                )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def rejecting_stream(message: t.Mapping[str, t.Any]) -> str | None:
+    """Return the output stream that a replayed record is for; None for any other record."""
+    rejection = message.get("rejection")
+    return rejection.get("stream") if isinstance(rejection, dict) else None
