@@ -55,7 +55,7 @@ class Rehearsal:
         ]
         for name, counts in summary.streams().items():
             stream = self._streams.get(name, _Stream())
-            others = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "read")
+            others = "; ".join(f"{what}: {n}" for what, n in counts.items() if what != "read")
             numbers = (
                 counts["read"],
                 stream.profiles,
