@@ -10,20 +10,18 @@ import typing as t
 from dataclasses import dataclass, field
 
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import Row, encode_json
+from target_altcraft.profile import NO_ROW, encode_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from target_altcraft.limit import SizeLimit
-    from target_altcraft.profile import Entry
+    from target_altcraft.profile import Entry, Row
     from target_altcraft.settings import StreamSettings
 
 MAX_AGE_SECONDS = 60.0
 """A batch that has been open for longer is sent, full or not, so that STATE can move on."""
 
-_ENVELOPE_END = b"]}"
-_NO_ROW = Row()
 _ROOT_SETTINGS = (
     "field_name",
     "skip_triggers",
@@ -40,12 +38,9 @@ class Envelope:
     """What stands around the entries in a request's body, as bytes."""
 
     start: bytes
-    end: bytes = _ENVELOPE_END
-
-    @property
-    def size(self) -> int:
-        """Bytes of a body without entries."""
-        return len(self.start) + len(self.end)
+    end: bytes
+    size: int
+    """Bytes of a body without entries."""
 
 
 def envelope(stream: StreamSettings, token: str) -> Envelope:
@@ -60,7 +55,8 @@ def envelope(stream: StreamSettings, token: str) -> Envelope:
         value = getattr(stream, name)
         if value is not None:
             root[name] = value
-    return Envelope(encode_json(root)[:-1] + b',"data":[')
+    start, end = encode_json(root)[:-1] + b',"data":[', b"]}"
+    return Envelope(start, end, len(start) + len(end))
 
 
 @dataclass(slots=True)
@@ -140,7 +136,7 @@ class OpenBatches:
         self._envelopes: dict[str, tuple[Envelope, str]] = {}
         self._bytes = 0
 
-    def add(self, stream: StreamSettings, entry: Entry, row: Row = _NO_ROW) -> None:
+    def add(self, stream: StreamSettings, entry: Entry, row: Row = NO_ROW) -> None:
         """Add an entry to its stream's batch; close first what it would overfill.
 
         Raises:

@@ -62,7 +62,7 @@ class Boundary:
         schema: Mapping[str, t.Any],
         remembered: tuple[str, set[bytes]] | None,
     ) -> None:
-        self._column = column
+        self.column = column
         self._is_date = is_date_like(schema)
         self._scope = encode_json(
             [stream.name, stream.workflow_id, stream.matching, stream.field_name]
@@ -73,7 +73,7 @@ class Boundary:
 
     def mark(self, record: Mapping[str, t.Any]) -> Mark | None:
         """Return a record's mark; None if it has no usable bookmark."""
-        value = record.get(self._column)
+        value = record.get(self.column)
         order = self._order(value)
         if order is None:
             return None

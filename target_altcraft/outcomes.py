@@ -179,7 +179,7 @@ class Outcomes:
             newest = greatest(marks)
             if newest is not None:
                 self.journal.delivered(batch.number, stream.name, newest)
-        self.summary.add(stream.name, "delivered", len(good))
+        self.summary.deliver(stream.name, len(good))
         return len(good)
 
     # Requests of an earlier run

@@ -26,6 +26,8 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 _DATE_TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)([.,]\d+)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?)?"
 )
+_METADATA = "_sdc_"
+_UTC = {None, "Z", "z", "+00:00", "-00:00", "+0000", "+00"}
 _DEFAULT_MATCH_COLUMN = {
     "email": "email",
     "email_profile": "email",
@@ -56,6 +58,9 @@ class Row(t.NamedTuple):
     """Its bookmark, for the journal."""
 
 
+NO_ROW = Row()
+
+
 def encode_json(value: object) -> bytes:
     """Return compact UTF-8 JSON in which numbers stand as they were read.
 
@@ -73,18 +78,20 @@ def to_utc(value: str | dt.date) -> str:
 
     Raises:
         ValueError: If it is not a date or date-time; the message may hold the value.
+        OverflowError: If it is before year 1 or after year 9999 in UTC.
     """
-    if not isinstance(value, str):
-        value = value.isoformat()
-    match = _DATE_TIME.fullmatch(value)
+    match = _DATE_TIME.fullmatch(value if isinstance(value, str) else value.isoformat())
     if match is None:
         raise ValueError(value)
     date, time, fraction, zone = match.groups()
-    moment = dt.datetime.fromisoformat(f"{date}T{time or '00:00'}")
-    if zone and zone not in "Zz":
+    if time is None:
+        dt.date.fromisoformat(date)
+        return f"{date}T00:00:00Z"
+    moment = dt.datetime.fromisoformat(f"{date}T{time}")
+    if zone not in _UTC:
         moment -= _offset(zone)
     digits = f".{fraction[1:]}" if fraction else ""
-    return f"{moment.isoformat(timespec='seconds')}{digits}Z"
+    return f"{moment.isoformat()}{digits}Z"
 
 
 def _offset(zone: str) -> dt.timedelta:
@@ -118,6 +125,7 @@ class EntryPlan:
             or stream.field_name
             or _DEFAULT_MATCH_COLUMN.get(stream.matching, "")
         )
+        self._sends_nulls = stream.nulls == "send"
         self._dates = tuple(
             name
             for name, column in schema.get("properties", {}).items()
@@ -130,6 +138,9 @@ class EntryPlan:
                 ("custom_data", stream.custom_data_columns),
             )
             if columns
+        )
+        self._moves_columns = bool(
+            self._moves or stream.attach_column or stream.custom_request_column
         )
         self._place = {
             "email": self._place_email,
@@ -153,12 +164,12 @@ class EntryPlan:
         Raises:
             Rejection: If it has no usable match value, or a value that cannot be sent.
         """
-        if self._stream.nulls == "send":
-            profile = {k: v for k, v in record.items() if not k.startswith("_sdc_")}
+        if self._sends_nulls:
+            profile = dict(record)
         else:
-            profile = {
-                k: v for k, v in record.items() if v is not None and not k.startswith("_sdc_")
-            }
+            profile = {k: v for k, v in record.items() if v is not None}
+        if _METADATA in "".join(profile):  # much faster than looking at each name
+            profile = {k: v for k, v in profile.items() if not k.startswith(_METADATA)}
         for name in self._dates:
             value = profile.get(name)
             if isinstance(value, (str, dt.date)):
@@ -168,7 +179,8 @@ class EntryPlan:
                     raise Rejection("bad_date", f"column '{name}' is not a date") from None
         entry: dict[str, t.Any] = {"data": profile}
         match = profile.get(self._column)
-        self._move_columns(profile, entry)
+        if self._moves_columns:
+            self._move_columns(profile, entry)
         identity = self._place(profile, entry, match)
         try:
             return Entry(_encode(entry), identity)

@@ -81,7 +81,7 @@ class LineReader(GenericSingerReader[str]):
         for line in self._lines(file_input or sys.stdin):
             self.line_number += 1
             self.line = line
-            if not line.strip():
+            if not line or line.isspace():
                 continue
             message = self.deserialize_json(line)
             kind = str(message.get("type")) if isinstance(message, dict) else ""

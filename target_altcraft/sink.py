@@ -72,7 +72,7 @@ class AltcraftSink(Sink):
                 self._validator.validate(t.cast("dict[str, t.Any]", record))
             except InvalidRecord as error:
                 raise Rejection("schema", f"it breaks its schema: {error.error_message}") from None
-        for name in self.key_properties:
+        for name in self._key_properties:
             if name not in record:
                 raise Rejection("missing_key", f"it has no key property '{name}'")
         return self._plan.entry(record)

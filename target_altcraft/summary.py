@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import threading
-import typing as t
 from collections import Counter
 
 
 class Summary:
     """Counts per output stream: read = delivered + rejected + skipped, unless the run fails.
 
-    The lock guards the counters, which the reader and the workers add to.
+    `read` belongs to the reader's thread. The lock guards the other counters, which the workers add
+    to as well.
     """
 
     def __init__(self) -> None:
+        self.read: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._streams: dict[str, Counter[str]] = {}
+        self._others: dict[str, Counter[str]] = {}
 
-    def add(self, stream: str, what: t.Literal["read", "delivered"], number: int = 1) -> None:
-        """Count records of a stream as read or delivered."""
+    def deliver(self, stream: str, number: int) -> None:
+        """Count profiles that were imported."""
+        self._count(stream, "delivered", number)
+
+    def skip(self, stream: str, reason: str) -> None:
+        """Count a record that is not sent, by reason."""
+        self._count(stream, f"skipped, {reason}", 1)
+
+    def reject(self, stream: str, reason: str) -> None:
+        """Count a record that cannot be delivered, by reason."""
+        self._count(stream, f"rejected, {reason}", 1)
+
+    def _count(self, stream: str, what: str, number: int) -> None:
         with self._lock:
-            self._streams.setdefault(stream, Counter())[what] += number
+            self._others.setdefault(stream, Counter())[what] += number
 
-    def skip(self, stream: str, reason: str, number: int = 1) -> None:
-        """Count records of a stream that are not sent, by reason."""
+    def delivered(self) -> int:
+        """Return the number of imported profiles of all streams."""
         with self._lock:
-            self._streams.setdefault(stream, Counter())[f"skipped, {reason}"] += number
+            return sum(counts["delivered"] for counts in self._others.values())
 
-    def reject(self, stream: str, reason: str, number: int = 1) -> None:
-        """Count records of a stream that cannot be delivered, by reason."""
-        with self._lock:
-            self._streams.setdefault(stream, Counter())[f"rejected, {reason}"] += number
-
-    def total(self, what: t.Literal["read", "delivered"]) -> int:
-        """Return a count over all streams."""
-        with self._lock:
-            return sum(counts[what] for counts in self._streams.values())
-
-    def streams(self) -> dict[str, Counter[str]]:
+    def streams(self) -> dict[str, dict[str, int]]:
         """Return the counts of each stream, in the order in which the streams came."""
         with self._lock:
-            return {stream: counts.copy() for stream, counts in self._streams.items()}
+            return {
+                stream: {"read": read, **self._others.get(stream, {})}
+                for stream, read in self.read.items()
+            }
 
     def lines(self) -> list[str]:
-        """Return one line per stream, in the order in which the streams came."""
+        """Return one line per stream."""
         return [
-            f"stream '{stream}': "
-            + ", ".join(f"{number} {what}" for what, number in counts.items())
+            f"stream '{stream}': " + "; ".join(f"{what}: {n}" for what, n in counts.items())
             for stream, counts in self.streams().items()
         ]

@@ -33,7 +33,7 @@ from target_altcraft.delivery import Delivery
 from target_altcraft.errors import InputError, OutputError, Rejection, TargetError
 from target_altcraft.limit import SizeLimit
 from target_altcraft.outcomes import Outcomes
-from target_altcraft.profile import Row, encode_json
+from target_altcraft.profile import NO_ROW, Row, encode_json
 from target_altcraft.reader import LineReader, decode_json
 from target_altcraft.rehearsal import Rehearsal
 from target_altcraft.rejects import rejecting_stream
@@ -58,6 +58,15 @@ PROGRESS_SECONDS = 30.0
 _NOT_OURS = ("add_record_metadata", "load_method")
 _ALARM_SLACK_SECONDS = 5.0
 _TICK_ROWS = 1000
+
+
+class _Route(t.NamedTuple):
+    """The way from a stream of the input to one output stream."""
+
+    name: str
+    sink: AltcraftSink
+    stream_map: StreamMap
+    boundary: Boundary | None
 
 
 class TargetAltcraft(Target):
@@ -109,10 +118,10 @@ class TargetAltcraft(Target):
         self.max_parallelism = 1  # the SDK's own drain has nothing to do but to end the sinks
         self._reader.tick = self._tick
         self._started = self._progressed = time.monotonic()
+        self._routes: dict[str, list[_Route]] = {}
+        self._boundaries: dict[str, Boundary] = {}
         self._streams_seen: set[str] = set()
         self._streams_checked: set[str] = set()
-        self._boundaries: dict[str, Boundary] = {}
-        self._bookmarks: dict[str, str] = {}
         self._batch_stream: str | None = None  # while the rows of a BATCH message are taken
         self._rehearsal = Rehearsal()
         self._state_was_emitted = False
@@ -222,30 +231,33 @@ class TargetAltcraft(Target):
         if not isinstance(message_dict["schema"], dict):
             raise InvalidInputLine("a SCHEMA message has no schema object")
         super()._process_schema_message(message_dict)
-        for stream_map in self.mapper.stream_maps[message_dict["stream"]]:
-            if not isinstance(stream_map, RemoveRecordTransform):
-                sink = t.cast("AltcraftSink", self.get_sink(stream_map.stream_alias))
-                _ = sink.settings  # complains about what is missing before a record is read
-                self._streams_seen.add(stream_map.stream_alias)
-                self._find_boundary(sink, message_dict)
+        stream = message_dict["stream"]
+        self._routes[stream] = [
+            self._route(stream_map, message_dict)
+            for stream_map in self.mapper.stream_maps[stream]
+            if not isinstance(stream_map, RemoveRecordTransform)
+        ]
         if self.outcomes.rejects is not None:
-            self.outcomes.rejects.schema(message_dict["stream"], self._reader.line)
+            self.outcomes.rejects.schema(stream, self._reader.line)
 
-    def _find_boundary(self, sink: AltcraftSink, message: dict[str, t.Any]) -> None:
-        """Prepare to recognise what the tap repeats at its bookmark."""
+    def _route(self, stream_map: StreamMap, message: dict[str, t.Any]) -> _Route:
+        """Return the way that the records of a SCHEMA message take through a stream map.
+
+        Raises:
+            SettingsError: If the stream's settings are not complete.
+        """
+        sink = t.cast("AltcraftSink", self.get_sink(stream_map.stream_alias))
+        name = sink.settings.name
+        self._streams_seen.add(name)
         journal, column = self.outcomes.journal, bookmark_property(message)
         if journal is None or column is None:
-            self._boundaries.pop(sink.stream_name, None)
-            return
-        schema = message["schema"]["properties"].get(column, {})
-        known = self._bookmarks.get(sink.stream_name)
-        if known == column and sink.stream_name in self._boundaries:
-            return
-        remembered = journal.boundary(sink.stream_name)
-        boundary = Boundary(sink.settings, column, schema, remembered)
-        journal.remember_greatest(sink.stream_name, boundary.remembered)
-        self._boundaries[sink.stream_name] = boundary
-        self._bookmarks[sink.stream_name] = column
+            self._boundaries.pop(name, None)
+        elif name not in self._boundaries or self._boundaries[name].column != column:
+            schema = message["schema"]["properties"].get(column, {})
+            boundary = Boundary(sink.settings, column, schema, journal.boundary(name))
+            journal.remember_greatest(name, boundary.remembered)
+            self._boundaries[name] = boundary
+        return _Route(name, sink, stream_map, self._boundaries.get(name))
 
     def _process_record_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "record"})
@@ -273,8 +285,8 @@ class TargetAltcraft(Target):
 
     def _take(self, stream: str, record: t.Any, message: Mapping[str, t.Any]) -> None:  # noqa: ANN401
         """Bring one record of the input on its way, once for each stream it is mapped to."""
-        stream_maps = self.mapper.stream_maps.get(stream)
-        if stream_maps is None:
+        routes = self._routes.get(stream)
+        if routes is None:
             raise RecordsWithoutSchemaException(
                 f"a record of stream '{stream}' came before its SCHEMA message (line "
                 f"{self._reader.line_number} of the input)"
@@ -283,52 +295,55 @@ class TargetAltcraft(Target):
             raise InvalidInputLine(f"a record of stream '{stream}' is not an object")
         only = rejecting_stream(message)
         deleted = record.get("_sdc_deleted_at") is not None
-        for stream_map in stream_maps:
-            name = stream_map.stream_alias
-            if isinstance(stream_map, RemoveRecordTransform) or (only and name != only):
+        for route in routes:
+            if only is not None and route.name != only:
                 continue
-            self.summary.add(name, "read")
+            self.summary.read[route.name] += 1
             if deleted:
-                self.summary.skip(name, "deleted at the source")
+                self.summary.skip(route.name, "deleted at the source")
                 continue
-            sink = t.cast("AltcraftSink", self.get_sink(name))
             try:
-                self._send(sink, stream_map, record)
+                self._send(route, record)
             except Rejection as rejection:
-                self._reject(sink, record, rejection)
+                self._reject(route.sink, record, rejection)
 
-    def _send(self, sink: AltcraftSink, stream_map: StreamMap, record: dict[str, t.Any]) -> None:
+    def _send(self, route: _Route, record: dict[str, t.Any]) -> None:
         """Put one record into its stream's batch, unless there is a reason not to send it.
 
         Raises:
             Rejection: If it cannot be delivered.
         """
-        mapped = _mapped(stream_map, record)
+        mapped = _mapped(route.stream_map, record)
         if mapped is None:
-            self.summary.skip(sink.stream_name, "dropped by the stream map")
+            self.summary.skip(route.name, "dropped by the stream map")
             return
+        sink = route.sink
         entry = sink.entry(mapped)
-        row = self._row(sink, record, mapped, entry)
-        if row.mark is not None and self._boundaries[sink.stream_name].repeats(row.mark):
-            self.summary.skip(sink.stream_name, "repeated at the bookmark, not sent")
-            return
-        if row.digest and self.outcomes.settled_before(sink.settings, row):
-            return
-        if self.settings.check_workflow and sink.stream_name not in self._streams_checked:
-            self._streams_checked.add(sink.stream_name)
-            self.delivery.check_workflow(sink.settings.workflow_id, sink.stream_name)
+        row = NO_ROW
+        if self._keeps_rows:
+            row = self._row(route, record, mapped, entry)
+            if row.mark is not None and route.boundary and route.boundary.repeats(row.mark):
+                self.summary.skip(route.name, "repeated at the bookmark, not sent")
+                return
+            if row.digest and self.outcomes.settled_before(sink.settings, row):
+                return
+        if route.name not in self._streams_checked:
+            self._streams_checked.add(route.name)
+            if self.settings.check_workflow:
+                self.delivery.check_workflow(sink.settings.workflow_id, route.name)
         self.batches.add(sink.settings, entry, row)
 
+    @cached_property
+    def _keeps_rows(self) -> bool:
+        """Whether any setting wants something kept beside an entry."""
+        outcomes = self.outcomes
+        return any((outcomes.rejects, outcomes.receipts, outcomes.journal))
+
     def _row(
-        self,
-        sink: AltcraftSink,
-        record: dict[str, t.Any],
-        mapped: dict[str, t.Any],
-        entry: Entry,
+        self, route: _Route, record: dict[str, t.Any], mapped: dict[str, t.Any], entry: Entry
     ) -> Row:
         """Return what is kept beside an entry: only what the settings ask for."""
-        outcomes = self.outcomes
-        boundary = self._boundaries.get(sink.stream_name)
+        outcomes, sink, boundary = self.outcomes, route.sink, route.boundary
         return Row(
             message=self._original(record) if outcomes.rejects is not None else b"",
             key=sink.key(mapped) if outcomes.receipts is not None else None,
@@ -412,11 +427,11 @@ class TargetAltcraft(Target):
         if now - self._progressed < PROGRESS_SECONDS:
             return
         self._progressed = now
-        delivered = self.summary.total("delivered")
+        delivered = self.summary.delivered()
         in_flight = self.delivery.in_flight()
         logger.info(
             "%d records read, %d profiles delivered (%.0f/s), %d tasks in flight%s",
-            self.summary.total("read"),
+            self.summary.read.total(),
             delivered,
             delivered / (now - self._started),
             len(in_flight),
