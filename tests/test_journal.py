@@ -85,7 +85,9 @@ def test_a_request_unanswered_at_the_kill_is_an_unknown_outcome(
     messages = [schema(), customer(1), state(1)]
     with TargetProcess({**config, **settings}, tmp_path) as target:
         target.feed(messages)
-        wait_for(lambda: [r for r in sandbox.requests if r.endpoint == "submit"], "a submit")
+        wait_for(
+            lambda: [r for r in sandbox.requests if r.endpoint == "submit" and r.bytes], "a body"
+        )
         target.terminate(signal.SIGKILL)
         target.wait()
     careful = deliver(messages, {**settings, "on_ambiguous_submit": "fail"})

@@ -193,7 +193,7 @@ def check_promises(messages: list[dict[str, t.Any]], sandbox: Sandbox, result: R
     before = records_before_each_state(messages)
     positions = [list(before).index(bookmark) for bookmark in result.bookmarks]
     assert positions == sorted(set(positions))
-    ends = {int(e["data"]["n"]): task.ends_at for task in sandbox.tasks for e in task.entries}
+    ends = {int(e["data"]["n"]): task.ends_at or 0 for task in sandbox.tasks for e in task.entries}
     for seen, bookmark in zip(result.state_times, result.bookmarks, strict=True):
         for n in before[bookmark]:
             assert ends[n] <= seen, f"STATE {bookmark} before the task of record {n} had ended"
