@@ -120,11 +120,13 @@ class Body:
         self._envelope = envelope
         self._entries = entries
         self._size = envelope.size + sum(map(len, entries)) + max(len(entries) - 1, 0)
+        self.attempts = 0
         self.started = False
         self.handed_over = False
 
     def rewind(self) -> None:
         """Get ready for another attempt."""
+        self.attempts += 1
         self.started = self.handed_over = False
 
     def __len__(self) -> int:

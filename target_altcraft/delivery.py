@@ -38,6 +38,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.journal import Leftover
     from target_altcraft.limit import SizeLimit
     from target_altcraft.outcomes import Fault, Outcomes
+    from target_altcraft.report import TaskReport
     from target_altcraft.settings import Settings
     from target_altcraft.wakeup import Wakeup
 
@@ -325,9 +326,12 @@ class Delivery:
             request = Request(self._outcomes.journal, flight.batch, first, number)
             entries = flight.batch.entries[first : first + number]
             flight.bisection += bool(flight.bisection)
-            started = time.monotonic()
+            size = flight.batch.envelope.size + sum(map(len, entries)) + number - 1
+            report = self._outcomes.report.task(
+                flight.batch.number, flight.batch.stream.name, number, size
+            )
             try:
-                self._submit(client, flight, entries, request)
+                self._submit(client, flight, entries, request, report)
             except TooLarge as error:
                 if number == 1:
                     self._reject_too_large(flight, first, error)
@@ -339,7 +343,7 @@ class Delivery:
                 continue
             except ApiError as error:
                 raise self._named(flight, error) from error
-            self._complete(client, flight, request, started)
+            self._complete(client, flight, request, report)
             flight.done += number
             flight.task_id = flight.progress = None
         self._set_refused_aside(flight)
@@ -355,7 +359,9 @@ class Delivery:
                 return position - first
         return last - first
 
-    def _complete(self, client: Client, flight: Flight, request: Request, started: float) -> None:
+    def _complete(
+        self, client: Client, flight: Flight, request: Request, report: TaskReport
+    ) -> None:
         """Await a task and write down what it did."""
         task_id = t.cast("str", flight.task_id)
 
@@ -365,18 +371,27 @@ class Delivery:
         watch = TaskWatch(self._settings, task_id, str(flight))
         try:
             status = watch.completed(client, self._abandon, progressed)
-        except TaskFailed:
-            request.failed()
+        except TaskError as error:
+            report.outcome = "failed"
+            if isinstance(error, TaskFailed):
+                request.failed()
+            elif isinstance(error, TaskVanished):
+                report.outcome = "unknown"
             raise
+        finally:
+            report.polls = watch.polls
+        report.finished = self._outcomes.report.now()
         number = len(request.rows)
         items, faults = _attributed(str(flight), status.results or [], number)
         if faults and self._outcomes.rejects is None:
+            report.outcome = "failed"
             raise TaskError(
                 f"{flight}: {len(faults)} profiles were not imported ({_kinds(faults)}). Set "
                 f"rejects_path to have such records set aside. {AGAIN}"
             )
         delivered = self._outcomes.completed(flight.batch, request, task_id, items, faults)
-        seconds = time.monotonic() - started
+        report.outcome = "partly rejected" if faults else "delivered"
+        seconds = report.finished - report.submitted
         logger.info(
             "%s, task %s: completed after %.1f s, %d profiles%s",
             flight.batch,
@@ -464,7 +479,12 @@ class Delivery:
     # From submit to accepted
 
     def _submit(
-        self, client: Client, flight: Flight, entries: list[bytes], request: Request
+        self,
+        client: Client,
+        flight: Flight,
+        entries: list[bytes],
+        request: Request,
+        report: TaskReport,
     ) -> None:
         """Send a part until it is accepted; sets the flight's task id."""
         body = Body(flight.batch.envelope, entries, request)
@@ -472,6 +492,7 @@ class Delivery:
         next(waits)  # backoff's generators wait for a first `send`
         while True:
             try:
+                report.outcome = "not accepted"
                 task_id = client.submit(body, divisible=len(entries) > 1)
             except LostInBody as error:
                 flight.losses += 1
@@ -482,11 +503,17 @@ class Delivery:
                 self._too_large(flight, body)
                 raise
             except OutcomeUnknown as error:
+                report.outcome = "unknown"
                 self._may_resend(flight, len(entries), error)
             else:
                 request.accepted(task_id)
                 break
+            finally:
+                report.retries = body.attempts - 1
+                report.finished = self._outcomes.report.now()
             self._halt.wait(backoff.full_jitter(next(waits)))
+        report.accepted, report.finished = report.finished, None
+        report.task_id, report.outcome = task_id, "in flight"
         flight.task_id = task_id
         flight.accepted = True
         self._limit.accepted(len(body))
@@ -523,6 +550,7 @@ class Delivery:
                 code=error.code,
             ) from error
         flight.resends += 1
+        self._outcomes.summary.resend(flight.batch.stream.name, number)
         logger.warning(
             "%s: %s; %s. They are sent again, and may enter the scenario twice",
             flight.batch,

@@ -11,6 +11,7 @@ from target_altcraft.errors import OutcomeUnknown, TaskError
 from target_altcraft.journal import Journal
 from target_altcraft.receipts import Receipts
 from target_altcraft.rejects import Reject, Rejects
+from target_altcraft.report import Report
 from target_altcraft.summary import Summary
 
 if t.TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Outcomes:
             self.rejects = Rejects(settings.rejects_path, settings.max_rejects)
         if real and settings.receipts_path is not None:
             self.receipts = Receipts(settings.receipts_path)
+        self.report = Report(settings.report_path if real else None)
         self._resend = settings.on_ambiguous_submit == "resend"
         self.leftovers = self.journal.leftovers() if self.journal is not None else []
         self._by_digest: defaultdict[bytes, deque[tuple[Leftover, int]]] = defaultdict(deque)

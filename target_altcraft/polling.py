@@ -74,6 +74,8 @@ class TaskWatch:
         settings: The run's settings.
         task_id: The task.
         name: What to call it in messages.
+
+    `polls` counts the questions.
     """
 
     def __init__(self, settings: Settings, task_id: str, name: str) -> None:
@@ -81,6 +83,7 @@ class TaskWatch:
         self._name = name
         self._timeout = settings.task_timeout_seconds
         self._pace = PollPace(settings.poll_interval_seconds, settings.poll_max_interval_seconds)
+        self.polls = 0
         self._accepted = time.monotonic()
         self._missing_since: float | None = None
         self._warned: set[str] = set()
@@ -107,6 +110,7 @@ class TaskWatch:
         deadline = self._accepted + self._timeout
         while True:
             progress, at_least = None, 0.0
+            self.polls += 1
             try:
                 status = client.status(self._task_id, max(1.0, deadline - time.monotonic()))
             except ApiError as error:

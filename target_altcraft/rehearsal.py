@@ -55,14 +55,8 @@ class Rehearsal:
         ]
         for name, counts in summary.streams().items():
             stream = self._streams.get(name, _Stream())
-            others = "; ".join(f"{what}: {n}" for what, n in counts.items() if what != "read")
-            numbers = (
-                counts["read"],
-                stream.profiles,
-                stream.batches,
-                stream.bytes,
-                stream.largest,
-            )
+            numbers = (counts.read, stream.profiles, stream.batches, stream.bytes, stream.largest)
+            others = "; ".join(counts.parts())
             rows.append((name, *map(str, numbers), others or "-"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return [

@@ -26,23 +26,18 @@ _TALKATIVE = ("asyncio", "backoff", "fsspec", "simpleeval", "singer_sdk", "urlli
 """Libraries whose DEBUG lines hold values of records, of STATE, or of requests."""
 
 
-class _TokenFilter(logging.Filter):
-    """Masks the token in whatever is logged, should it ever get there.
+def mask(token: str) -> None:
+    """Mask the token in whatever is logged from here on, should it ever get there."""
+    make = logging.getLogRecordFactory()
 
-    Args:
-        token: The API token.
-    """
+    def masked(*args: t.Any, **kwargs: t.Any) -> logging.LogRecord:  # noqa: ANN401
+        record = make(*args, **kwargs)
+        text = record.getMessage()
+        if token in text:
+            record.msg, record.args = text.replace(token, "***"), ()
+        return record
 
-    def __init__(self, token: str) -> None:
-        super().__init__()
-        self._token = token
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every line pass, masked."""
-        message = record.getMessage()
-        if self._token in message:
-            record.msg, record.args = message.replace(self._token, "***"), ()
-        return True
+    logging.setLogRecordFactory(masked)
 
 
 def run(
@@ -76,15 +71,14 @@ def run(
     except Exception as error:  # noqa: BLE001 - one message, whatever it was
         logger.error("%s", message(error))  # noqa: TRY400
         return FAILED
-    mask = _TokenFilter(target.settings.token)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(mask)
+    mask(target.settings.token)
     try:
         refuse_own_rejects(target.settings, file_input or sys.stdin)
         target.prepare()
         target.listen(file_input)
     except BaseException as error:  # noqa: BLE001 - every way out is wound down
         return _failed(target, error)
+    _write_report(target, 0, None)
     target.outcomes.close()
     return 0
 
@@ -112,12 +106,14 @@ def _failed(target: TargetAltcraft, error: BaseException) -> int:
     opened = "outcomes" in vars(target)
     if opened:
         target.wind_down()
-    logger.error("%s", message(error))
-    if opened:
-        target.outcomes.close()  # now that it was said, failed tasks leave the journal
+    said = message(error)
+    logger.error("%s", said)
     for line in traceback.format_tb(error.__traceback__):
         logger.debug("%s", line.rstrip())  # frames only: an exception's text may hold a value
     status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
+    if opened:
+        _write_report(target, status, said)
+        target.outcomes.close()  # now that it was said, failed tasks leave the journal
     if isinstance(error, OutputError) or (opened and target.delivery.has_threads()):
         # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
         # that a thread in an unfinished request holds.
@@ -125,6 +121,15 @@ def _failed(target: TargetAltcraft, error: BaseException) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _write_report(target: TargetAltcraft, status: int, said: str | None) -> None:
+    outcomes = target.outcomes
+    try:
+        outcomes.report.write(outcomes.summary, target.config, status, said)
+    except OSError as error:
+        path = target.settings.report_path
+        logger.warning("report_path: %s cannot be written: %s", path, error.strerror)
 
 
 def message(error: BaseException) -> str:

@@ -239,6 +239,14 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
         "again what the last one had sent, and by which records that a tap repeats at its "
         "bookmark are not sent. Holds digests, no profile values.",
     },
+    "report_path": {
+        "type": "string",
+        "pattern": r"\.(html|json)$",
+        "title": "Run report",
+        "description": "When the run ends, in whatever way, a report of what went out is written "
+        "here: a page for people if the name ends in `.html`, data for machines if in `.json`. "
+        "Holds no profile values.",
+    },
     "max_profiles": {
         "type": "integer",
         "minimum": 1,
@@ -340,6 +348,7 @@ class Settings:
     max_rejects: int | None
     receipts_path: str | None
     journal_path: str | None
+    report_path: str | None
     max_profiles: int | None
     shutdown_seconds: float
     check_workflow: bool
@@ -547,6 +556,7 @@ _ALLOWED: dict[str, t.Callable[[t.Any], str]] = {
     "maximum": lambda bound: f"must be at most {bound}",
     "exclusiveMinimum": lambda bound: f"must be greater than {bound}",
     "minLength": lambda _: "must not be empty",
+    "pattern": lambda pattern: f"must match {pattern}",
 }
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import time
 import typing as t
 from functools import cached_property
 
@@ -34,6 +33,7 @@ from target_altcraft.errors import InputError, OutputError, Rejection, TargetErr
 from target_altcraft.limit import SizeLimit
 from target_altcraft.outcomes import Outcomes
 from target_altcraft.profile import NO_ROW, Row, encode_json
+from target_altcraft.progress import Progress
 from target_altcraft.reader import LineReader, decode_json
 from target_altcraft.rehearsal import Rehearsal
 from target_altcraft.rejects import rejecting_stream
@@ -54,7 +54,6 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 30.0
 _NOT_OURS = ("add_record_metadata", "load_method")
 _ALARM_SLACK_SECONDS = 5.0
 _TICK_ROWS = 1000
@@ -117,7 +116,6 @@ class TargetAltcraft(Target):
         )
         self.max_parallelism = 1  # the SDK's own drain has nothing to do but to end the sinks
         self._reader.tick = self._tick
-        self._started = self._progressed = time.monotonic()
         self._routes: dict[str, list[_Route]] = {}
         self._boundaries: dict[str, Boundary] = {}
         self._streams_seen: set[str] = set()
@@ -169,8 +167,15 @@ class TargetAltcraft(Target):
             self.outcomes,
             delivered=self._delivered,
             settled=lambda batch: self.checkpoints.settle(batch.number),
-            tick=self._log_progress,
+            tick=self._say_progress,
         )
+
+    @cached_property
+    def _progress(self) -> Progress:
+        return Progress(self.summary, self.delivery)
+
+    def _say_progress(self) -> None:
+        self._progress.tick()
 
     @cached_property
     def batches(self) -> OpenBatches:
@@ -420,23 +425,7 @@ class TargetAltcraft(Target):
         """Do what is due while the input is read."""
         self.delivery.check()
         self.batches.close_aged()
-        self._log_progress()
-
-    def _log_progress(self) -> None:
-        now = time.monotonic()
-        if now - self._progressed < PROGRESS_SECONDS:
-            return
-        self._progressed = now
-        delivered = self.summary.delivered()
-        in_flight = self.delivery.in_flight()
-        logger.info(
-            "%d records read, %d profiles delivered (%.0f/s), %d tasks in flight%s",
-            self.summary.read.total(),
-            delivered,
-            delivered / (now - self._started),
-            len(in_flight),
-            f": {', '.join(in_flight)}" if in_flight else "",
-        )
+        self._progress.tick()
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Note the signal; the main thread unwinds where nothing can be cut in half.
@@ -486,6 +475,7 @@ class TargetAltcraft(Target):
         self._log_summary()
 
     def _log_summary(self) -> None:
+        self._progress.close()
         for line in self.summary.lines():
             logger.info(line)
         if self.settings.dry_run:

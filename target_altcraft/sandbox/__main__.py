@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import typing as t
+import webbrowser
 
 from target_altcraft.sandbox.faults import FaultError, parse_fault
 
@@ -73,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"altcraft-sandbox: port {options.port} {reason}", file=sys.stderr)
         return 1
     print(f"Altcraft sandbox on {sandbox.url} (token: {options.token})", flush=True)
+    if options.open:
+        # Some browsers return only when they are closed.
+        threading.Thread(target=_open, args=(sandbox.url,), daemon=True).start()
     ended.wait()
     sandbox.stop()
     return 0
@@ -82,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="altcraft-sandbox",
         description="A local stand-in for the Altcraft marketing platform.",
-        epilog="GET /_sandbox/state shows what it knows.",
+        epilog="Its page shows what has arrived; GET /_sandbox/state has all of it as JSON.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="loopback only (default: %(default)s)")
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="keep tasks and counters only: no profiles, entries, requests",
     )
+    add("--open", action="store_true", help="open its page in the default browser")
     add("--quiet", action="store_true", help="no line per request on stderr")
     return parser
 
@@ -160,6 +165,11 @@ def _fault(text: str) -> Fault:
         return parse_fault(text)
     except FaultError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _open(url: str) -> None:
+    if not webbrowser.open(url):
+        print(f"altcraft-sandbox: no browser found: open {url} yourself", file=sys.stderr)
 
 
 def _print_request(seen: RequestSeen) -> None:

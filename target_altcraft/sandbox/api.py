@@ -1,4 +1,4 @@
-"""The HTTP side: the three API calls, the faults that disturb them, and the sandbox's own pages."""
+"""The HTTP side: the three API calls, the faults that disturb them, and what tests look at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import msgspec
-from flask import Flask, Response, redirect, request
+from flask import Flask, Response, request
 
 from target_altcraft.sandbox.connection import BodyLost, client_leaves, reset
 from target_altcraft.sandbox.faults import (
@@ -18,22 +18,22 @@ from target_altcraft.sandbox.faults import (
     FaultError,
     parse_fault,
 )
+from target_altcraft.sandbox.pages import OWN, add_pages
 from target_altcraft.sandbox.submission import Refusal, parse, read_submission
 
 if t.TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from werkzeug.wrappers import Response as AnyResponse
-
     from target_altcraft.sandbox.connection import RequestBody
     from target_altcraft.sandbox.faults import Fault
+    from target_altcraft.sandbox.shown import ShownWorld
     from target_altcraft.sandbox.submission import Json
     from target_altcraft.sandbox.world import RequestSeen, World
 
 BASE = "/api/v1.1"
-STATE_PATH = "/_sandbox/state"
-FAULTS_PATH = "/_sandbox/faults"
+STATE_PATH = f"{OWN}state"
+FAULTS_PATH = f"{OWN}faults"
 
 _DONE_TEXT = "Successful operation"
 _JSON = "application/json"
@@ -57,14 +57,18 @@ class NoAnswerError(Exception):
     """The request ends without an answer; the message says why."""
 
 
-def create_app(world: World, on_done: Callable[[RequestSeen], None] | None = None) -> Flask:
+def create_app(
+    world: ShownWorld, host: str, on_done: Callable[[RequestSeen], None] | None = None
+) -> Flask:
     """Return the WSGI application over a world. It must be served by `connection.Handler`.
 
     Args:
         world: The state.
+        host: The name it listens under.
         on_done: Told of every request to an API endpoint when it is over.
     """
     app = Flask("altcraft-sandbox", static_folder=None)
+    add_pages(app, world, host)
     calls = _Calls(world, on_done)
 
     @app.post(f"{BASE}/workflows/import_and_start_batch_task")
@@ -78,10 +82,6 @@ def create_app(world: World, on_done: Callable[[RequestSeen], None] | None = Non
     @app.post(f"{BASE}/workflows/list")
     def list_workflows() -> Response:
         return calls.serve("list", calls.list_workflows)
-
-    @app.get("/")
-    def index() -> AnyResponse:
-        return redirect(STATE_PATH)
 
     @app.get(STATE_PATH)
     def state() -> Response:

@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 
 from target_altcraft.sandbox.api import create_app
 from target_altcraft.sandbox.connection import Handler, OpenConnections
-from target_altcraft.sandbox.world import World
+from target_altcraft.sandbox.shown import ShownWorld
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def loopback_address(host: str) -> tuple[socket.AddressFamily, str]:
 
 
 @dataclass(kw_only=True, eq=False)
-class Sandbox(World):
+class Sandbox(ShownWorld):
     """A world served over HTTP on loopback, as a context manager or by `start` and `stop`.
 
     Attributes:
@@ -74,7 +74,7 @@ class Sandbox(World):
         """
         super().__post_init__()
         self._family, self._address = loopback_address(self.host)
-        self._app = create_app(self, self.on_done)
+        self._app = create_app(self, self.host, self.on_done)
         self._running: _Running | None = None
 
     @property

@@ -38,6 +38,8 @@ DEFAULT_BODY_LIMIT = 10_000_000
 DEFAULT_TOKEN = "demo-token"  # noqa: S105 - a demonstration's, for loopback only
 
 _CUSTOM = "custom:"
+_LOOK_BACK = 100
+"""How many of a profile's imports the next one is compared with."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -59,12 +61,23 @@ DEFAULT_WORKFLOWS = (
 
 @dataclass(slots=True)
 class Profile:
-    """A customer: `history` is the imports, oldest first, `runs` the runs per workflow id."""
+    """A customer.
+
+    Attributes:
+        id: The platform's.
+        number: 1 for the first profile of the sandbox, and so on.
+        fields: The values as last imported.
+        history: The imports, oldest first.
+        runs: How often the customer entered a scenario, by workflow id.
+        repeats: How many of these runs had the same content as one before, by workflow id.
+    """
 
     id: str
+    number: int
     fields: Json = field(default_factory=dict)
     history: list[Json] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
+    repeats: dict[int, int] = field(default_factory=dict)
 
     def as_dict(self) -> Json:
         """Return a copy for those outside the lock."""
@@ -150,11 +163,19 @@ class World:
         self._requests: list[RequestSeen] = []
         self._tasks: dict[str, Task] = {}
         self._ends: list[tuple[float, int, Task]] = []
-        self._profiles: dict[str, Profile] = {}
+        self._profiles: list[Profile] = []
         self._index: dict[tuple[str, str], Profile] = {}
         self._custom_fields: set[str] = set()
         self._indexed_fields = {"email", "phones"}
         self._runs: Counter[int] = Counter()
+        # For the page: who entered, who did so more than once, and who with the same entry: as
+        # counts per workflow, and who did so in any of them, by number; and requests gone wrong.
+        self._customers: Counter[int] = Counter()
+        self._again: Counter[int] = Counter()
+        self._alike: Counter[int] = Counter()
+        self._who_again: dict[int, Profile] = {}
+        self._who_alike: dict[int, Profile] = {}
+        self._troubles: list[RequestSeen] = []
         self._totals: Counter[str] = Counter()
         self._started = {
             "wall": datetime.now(timezone.utc).isoformat(),
@@ -186,7 +207,7 @@ class World:
         """Every profile as a dictionary with `id`, `fields`, `history` and `runs`."""
         with self._lock:
             self._settle(time.monotonic())
-            return [profile.as_dict() for profile in self._profiles.values()]
+            return [profile.as_dict() for profile in self._profiles]
 
     def max_tasks_in_flight(self) -> int:
         """Return the greatest number of tasks that were running at one time."""
@@ -215,7 +236,7 @@ class World:
                         for workflow in self._workflows.values()
                     ],
                     "tasks": [_task_view(task, now) for task in self._tasks.values()],
-                    "profiles": list(self._profiles.values()),
+                    "profiles": self._profiles,
                     "requests": self._requests,
                     "faults": self._faults.armed,
                     "totals": {
@@ -285,6 +306,10 @@ class World:
                 self._totals["unanswered_requests"] += 1
             elif error or status != 200:  # noqa: PLR2004
                 self._totals["refused_requests"] += 1
+            elif seen.fault is None or seen.fault == "slow":
+                return
+            if self.remember:
+                self._troubles.append(seen)
 
     # The API's three calls
 
@@ -436,7 +461,28 @@ class World:
                 }
             )
             if is_active:
-                profile.runs[task.workflow_id] = profile.runs.get(task.workflow_id, 0) + 1
+                self._enter(profile, task.workflow_id)
+
+    def _enter(self, profile: Profile, workflow_id: int) -> None:
+        times = profile.runs[workflow_id] = profile.runs.get(workflow_id, 0) + 1
+        if times == 1:
+            self._customers[workflow_id] += 1
+            return
+        if times == 2:  # noqa: PLR2004
+            self._again[workflow_id] += 1
+            self._who_again[profile.number] = profile
+        *before, last = profile.history[-1 - _LOOK_BACK :]
+        if any(self._is_alike(last, each) for each in before):
+            repeats = profile.repeats[workflow_id] = profile.repeats.get(workflow_id, 0) + 1
+            if repeats == 1:
+                self._alike[workflow_id] += 1
+                self._who_alike[profile.number] = profile
+
+    def _is_alike(self, one: Json, other: Json) -> bool:
+        """Whether two imports of a profile asked for the same: to the customer, the same twice."""
+        if one["workflow_id"] != other["workflow_id"] or one["entry"] != other["entry"]:
+            return False
+        return self._tasks[one["task_id"]].envelope == self._tasks[other["task_id"]].envelope
 
     def _upsert(self, identity: Identity, data: Json) -> Profile:
         if identity.kind.startswith(_CUSTOM):
@@ -451,14 +497,15 @@ class World:
     def _create(self, identity: Identity) -> Profile:
         """Make the profile that was looked for, with the value it was looked for by."""
         by_id = identity.kind == "profile_id"
-        profile = Profile(identity.key if by_id else f"{len(self._profiles) + 1:024x}")
+        number = len(self._profiles) + 1
+        profile = Profile(identity.key if by_id else f"{number:024x}", number)
         if identity.kind == "email":
             profile.fields["email"] = identity.value
         elif identity.kind == "phone":
             profile.fields["phones"] = [identity.value]
         elif identity.kind.startswith(_CUSTOM):
             profile.fields[identity.kind[len(_CUSTOM) :]] = identity.value
-        self._profiles[profile.id] = profile
+        self._profiles.append(profile)
         self._index["profile_id", profile.id] = profile
         self._index[identity.kind, identity.key] = profile
         return profile
@@ -488,7 +535,7 @@ class World:
             return
         self._custom_fields.add(name)
         self._indexed_fields.add(name)
-        for profile in self._profiles.values():
+        for profile in self._profiles:
             if profile.fields.get(name) is not None:
                 self._index.setdefault((_CUSTOM + name, as_text(profile.fields[name])), profile)
 
