@@ -23,7 +23,6 @@ MAX_AGE_SECONDS = 60.0
 """A batch that has been open for longer is sent, full or not, so that STATE can move on."""
 
 _ROOT_SETTINGS = (
-    "field_name",
     "skip_triggers",
     "skip_invalid_subscriptions",
     "detect_geo",
@@ -37,7 +36,7 @@ _ROOT_SETTINGS = (
 class Envelope:
     """What stands around the entries in a request's body, as bytes."""
 
-    start: bytes
+    start: bytes = field(repr=False)  # the token is in it
     end: bytes
     size: int
     """Bytes of a body without entries."""
@@ -51,6 +50,8 @@ def envelope(stream: StreamSettings, token: str) -> Envelope:
     root: dict[str, t.Any] = {"token": token, "workflow_id": stream.workflow_id}
     if stream.matching != "custom_request":
         root["matching"] = stream.matching
+    if stream.matching == "custom":
+        root["field_name"] = stream.field_name
     for name in _ROOT_SETTINGS:
         value = getattr(stream, name)
         if value is not None:
@@ -71,13 +72,13 @@ class Batch:
 
     number: int
     stream: StreamSettings
-    envelope: Envelope
+    envelope: Envelope = field(repr=False)
     opened_at: float
     size: int
-    space: str
-    entries: list[bytes] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    identities: set[str] = field(default_factory=set)
+    space: str = field(repr=False)
+    entries: list[bytes] = field(default_factory=list, repr=False)
+    rows: list[Row] = field(default_factory=list, repr=False)
+    identities: set[str] = field(default_factory=set, repr=False)
     after: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -159,10 +160,10 @@ class OpenBatches:
         batch = self._open.get(stream.name)
         if batch and batch.size + size > budget:
             self._close(batch)
-        while self._open and self._bytes + known[0].size + size > self._limit.maximum:
+        while self._open and self._bytes + self._added(stream, size) > self._limit.maximum:
             self._close(max(self._open.values(), key=lambda batch: batch.size))
         batch = self._open.get(stream.name) or self._new(stream, *known)
-        if len(self._open) > 1 and self._must_close_first(batch, identity or ""):
+        while len(self._open) > 1 and self._must_close_first(batch, identity or ""):
             batch = self._new(stream, *known)
         batch.entries.append(body)
         batch.rows.append(row)
@@ -183,6 +184,11 @@ class OpenBatches:
         """Close every batch, the oldest first."""
         while self._open:
             self._close(next(iter(self._open.values())))
+
+    def _added(self, stream: StreamSettings, size: int) -> int:
+        """Return the bytes that an entry adds to all open batches."""
+        around, _ = self._envelopes[stream.name]
+        return size if stream.name in self._open else around.size + size - 1
 
     def _new(self, stream: StreamSettings, around: Envelope, space: str) -> Batch:
         batch = Batch(

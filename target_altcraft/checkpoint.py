@@ -32,6 +32,7 @@ class Checkpoints:
         self._newest = 0
         self._unsettled: dict[int, None] = {}  # in ascending order: numbers are added as they grow
         self._waiting: deque[tuple[int, t.Any]] = deque()
+        self._safe: tuple[int, t.Any] | None = None  # the newest that may be written
         self._writing = False
 
     def open_batch(self) -> int:
@@ -58,16 +59,13 @@ class Checkpoints:
     def _emit(self) -> None:
         while True:
             with self._lock:
-                if self._writing:
-                    return  # the writing thread looks again before it leaves
                 oldest = next(iter(self._unsettled), self._newest + 1)
-                safe = None
                 while self._waiting and self._waiting[0][0] < oldest:
-                    safe = self._waiting.popleft()
-                if safe is None:
-                    return
+                    self._safe = self._waiting.popleft()
+                if self._writing or self._safe is None:
+                    return  # a thread that is writing looks again before it leaves
+                (number, state), self._safe = self._safe, None
                 self._writing = True
-            number, state = safe
             self._write(state, number)  # should it fail, nothing is ever written again
             with self._lock:
                 self._writing = False

@@ -7,6 +7,7 @@ twice.
 
 from __future__ import annotations
 
+import datetime as dt
 import email.utils
 import math
 import os
@@ -76,7 +77,7 @@ class TaskStatus:
 
     state: str
     progress: float | None
-    error: int | None
+    error: object
     text: str
     results: list[t.Any] | None
 
@@ -88,7 +89,7 @@ class TaskStatus:
     @property
     def failed(self) -> bool:
         """Whether the task ended without doing its work; the names are guesses."""
-        return self.state in _FAILED_STATES or (self.completed and self.error not in {0, None})
+        return self.state in _FAILED_STATES or (self.completed and self.error not in (0, "0"))
 
 
 class Wire(t.Protocol):
@@ -267,7 +268,7 @@ class Client:
         return TaskStatus(
             state=str(data.get("status", "")).lower(),
             progress=progress if isinstance(progress, (int, float)) else None,
-            error=_code(result.get("error", 0)),
+            error=result.get("error") or 0,
             text=shown(result.get("error_text", ""), self._settings.token),
             results=results if isinstance(results, list) else None,
         )
@@ -322,6 +323,10 @@ def _no_answer(  # noqa: PLR0911 - a table, row by row
     refused = next((c for c in causes if isinstance(c, ssl.SSLCertVerificationError)), None)
     if refused is not None:
         return Fatal(endpoint, f"the server's certificate was refused: {refused.verify_message}")
+    if not isinstance(error, requests.RequestException):  # how requests says it
+        return Fatal(
+            endpoint, "the CA bundle of REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read"
+        )
     if isinstance(body, Body) and body.handed_over:
         if isinstance(error, requests.ReadTimeout):
             return OutcomeUnknown(endpoint, f"no answer within {timeout:g} seconds")
@@ -365,16 +370,19 @@ def _answer(endpoint: str, response: requests.Response, token: str) -> dict[str,
     if not isinstance(answer, dict):
         answer = {}
     code = _code(answer.get("error"))
+    too_large = _TOO_LARGE in str(answer.get("error_debug", ""))
     if 200 <= status < 300:  # noqa: PLR2004 - success, as HTTP says it
         if code == 0:
             return answer
         if code is None:
             raise OutcomeUnknown(endpoint, f"the answer (HTTP {status}) is not Altcraft's JSON")
-        said = f"error {code}"
+        said, kind = f"error {code}", meaning(code, too_large=too_large)
     else:
-        said = f"HTTP {status}"
-        code = status
-    kind = meaning(code, too_large=_TOO_LARGE in str(answer.get("error_debug", "")))
+        # A code in the body is Altcraft's own word; a status may be some proxy's.
+        said, kind = f"HTTP {status}", meaning(status, too_large=too_large, redirects=True)
+        if code and meaning(code) is not OutcomeUnknown:
+            said, kind = f"HTTP {status}, error {code}", meaning(code, too_large=too_large)
+        code = code or status
     if text := shown(answer.get("error_text", ""), token):
         said = f"{said}, {text}"
     if 300 <= status < 400:  # noqa: PLR2004
@@ -387,21 +395,25 @@ _MEANINGS: tuple[tuple[range, type[ApiError]], ...] = (
     (range(503, 504), NotAccepted),
     (range(413, 414), TooLarge),
     (range(400, 401), Refused),
-    (range(300, 500), Fatal),
+    (range(400, 500), Fatal),
 )
 """What a code says of a request, first match first; any other leaves the outcome unknown."""
+_REDIRECTS = range(300, 400)
 
 
-def meaning(code: int, *, too_large: bool = False) -> type[ApiError]:
+def meaning(code: int, *, too_large: bool = False, redirects: bool = False) -> type[ApiError]:
     """Return the kind of error that an HTTP status or a body's `error` stands for.
 
     Args:
         code: As it came; 0 is no error and not asked for.
         too_large: Whether the answer says that the body was too large, which Altcraft does with
             error 400.
+        redirects: Whether 3xx is a redirect, as it is in HTTP.
     """
     if too_large:
         return TooLarge
+    if redirects and code in _REDIRECTS:
+        return Fatal
     return next((kind for codes, kind in _MEANINGS if code in codes), OutcomeUnknown)
 
 
@@ -416,10 +428,12 @@ def _code(value: object) -> int | None:
 def _retry_after(response: requests.Response) -> float | None:
     """Return the seconds to wait that `Retry-After` asks for, as a number or as a date."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+    if moment.tzinfo is None:  # RFC 9110: a date without a zone is in UTC
+        moment = moment.replace(tzinfo=dt.timezone.utc)
     return max(0.0, moment.timestamp() - time.time())

@@ -8,9 +8,11 @@
     ├── OutputError                 stdout (or a file of ours) cannot be written
     ├── Stopped                     a signal ended the run: exit status 128 + signal
     ├── TaskError                   a task did not deliver its batch
+    │   ├── TaskFailed              ... and said so
+    │   └── TaskVanished            ... and Altcraft does not know it any more
     └── ApiError                    Altcraft (or the way to it) said no; has endpoint, code, text
         ├── NotAccepted             nothing was taken: the same request may be repeated
-        ├── LostInBody              ... nor here: the connection broke while the body was being sent
+        ├── LostInBody              nor here: the connection broke while the body was being sent
         ├── OutcomeUnknown          may have been taken: repeating it may message customers twice
         ├── Refused                 this body was not taken and never will be
         │   └── TooLarge            ... because of its size: smaller ones may be

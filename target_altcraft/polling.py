@@ -134,7 +134,7 @@ class TaskWatch:
     def _has_completed(self, status: TaskStatus) -> bool:
         self._missing_since = None
         if status.failed:
-            code = f", error {status.error}" if status.error else ""
+            code = f", error {shown(status.error)}" if status.error else ""
             said = f", {status.text}" if status.text else ""
             raise TaskFailed(f"{self._name} ended as '{status.state}'{code}{said}. {AGAIN}")
         if not status.completed and status.state != "running":

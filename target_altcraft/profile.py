@@ -7,6 +7,7 @@ costs no more than its own columns. The record is serialised here, once; from he
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import typing as t
 from decimal import Decimal
@@ -24,7 +25,10 @@ if t.TYPE_CHECKING:
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 _DATE_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)([.,]\d+)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?)?"
+    r"(\d{4}-\d\d-\d\d)"
+    r"(?:[Tt ](\d\d:\d\d(?::\d\d)?)((?<=:\d\d:\d\d)[.,]\d+)?"
+    r"\s?([Zz]|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?",
+    re.ASCII,
 )
 _METADATA = "_sdc_"
 _UTC = {None, "Z", "z", "+00:00", "-00:00", "+0000", "+00"}
@@ -33,6 +37,7 @@ _DEFAULT_MATCH_COLUMN = {
     "email_profile": "email",
     "phone": "phone",
     "profile_id": "profile_id",
+    "custom_request": "",
 }
 
 
@@ -110,6 +115,19 @@ def is_date_like(schema: Mapping[str, t.Any]) -> bool:
     )
 
 
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _holds_no_number(value: object) -> bool:
+    """Tell whether there is a NaN or an infinity in it, which msgspec would write as null."""
+    if isinstance(value, dict):
+        return any(map(_holds_no_number, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_no_number, value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 class EntryPlan:
     """How the records of one stream and schema become entries.
 
@@ -120,11 +138,8 @@ class EntryPlan:
 
     def __init__(self, stream: StreamSettings, schema: Mapping[str, t.Any]) -> None:
         self._stream = stream
-        self._column = (
-            stream.match_column
-            or stream.field_name
-            or _DEFAULT_MATCH_COLUMN.get(stream.matching, "")
-        )
+        default = _DEFAULT_MATCH_COLUMN.get(stream.matching, stream.field_name or "")
+        self._column = stream.match_column or default
         self._sends_nulls = stream.nulls == "send"
         self._dates = tuple(
             name
@@ -183,7 +198,10 @@ class EntryPlan:
             self._move_columns(profile, entry)
         identity = self._place(profile, entry, match)
         try:
-            return Entry(_encode(entry), identity)
+            body = _encode(entry)
+            if b"null" in body and _holds_no_number(entry):
+                raise Rejection("not_json", "a computed number is infinite or no number")
+            return Entry(body, identity)
         except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
             raise Rejection(
                 "not_json", f"a value cannot be written as JSON ({type(error).__name__})"
@@ -210,7 +228,9 @@ class EntryPlan:
         value = profile.pop(column, None)
         if value is None:
             return
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or (
+            isinstance(value, list) and not all(isinstance(item, dict) for item in value)
+        ):
             wanted = "an array of objects" if kind is list else "an object"
             raise Rejection(f"bad_{key}", f"column '{column}' is not {wanted}")
         entry[key] = value
@@ -219,19 +239,20 @@ class EntryPlan:
         email = self._text(match)
         if self._column != "email":
             profile.pop(self._column, None)
-            if profile.get("email") not in (None, "", email):
+            own = profile.get("email")
+            if own != email and not _is_blank(own):
                 entry["email"] = email
                 return email.casefold()
         profile["email"] = email
         return email.casefold()
 
     def _place_phone(self, profile: dict[str, t.Any], entry: dict[str, t.Any], match: t.Any) -> str:  # noqa: ANN401
-        if self._column == "phones" or (match is None and self._stream.match_column is None):
+        if self._column != "phones":
+            profile.pop(self._column, None)
+        if self._column == "phones" or (_is_blank(match) and self._stream.match_column is None):
             match = profile.get("phones")
             if isinstance(match, list):
                 match = match[0] if match else None
-        else:
-            profile.pop(self._column, None)
         phone = entry["phone"] = self._text(match)
         if not profile.get("phones"):
             profile["phones"] = [phone]
@@ -271,7 +292,7 @@ class EntryPlan:
         entry: dict[str, t.Any],
         match: t.Any,  # noqa: ANN401, ARG002
     ) -> None:
-        if "custom_request" not in entry:
+        if not entry.get("custom_request"):  # an empty query would find every profile there is
             raise Rejection(
                 "no_match_value",
                 f"no match value in column '{self._stream.custom_request_column}'",

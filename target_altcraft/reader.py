@@ -8,7 +8,7 @@ import os
 import sys
 import typing as t
 from collections import Counter
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
@@ -35,9 +35,18 @@ def decode_json(line: bytes) -> t.Any:  # noqa: ANN401
     """
     try:
         return _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidOperation):
         # The slow road knows half surrogate pairs, which JSON allows and msgspec does not.
-        return json.loads(line, parse_float=Decimal, parse_constant=_refuse_constant)
+        # It would guess at other encodings, so it gets text.
+        text = line.decode("utf-8")
+        return json.loads(text, parse_float=_decimal, parse_constant=_refuse_constant)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        raise ValueError from None
 
 
 def _refuse_constant(name: str) -> t.NoReturn:

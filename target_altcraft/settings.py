@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import re
 import typing as t
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -21,6 +22,8 @@ from target_altcraft.errors import SettingsError
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
+_LONGEST_SECONDS = 31_536_000  # a year; clocks and locks cannot count for ever
 API_PATH = "/api/v1.1"
 ENV_PREFIX = "TARGET_ALTCRAFT_"
 _JSON_COLUMN_LIST = {"type": "array", "items": {"type": "string"}}
@@ -169,6 +172,7 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
     "poll_interval_seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
+        "maximum": _LONGEST_SECONDS,
         "default": 0.5,
         "title": "Poll interval in seconds",
         "description": "First and shortest wait between two questions for a task's status.",
@@ -176,6 +180,7 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
     "poll_max_interval_seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
+        "maximum": _LONGEST_SECONDS,
         "default": 15,
         "title": "Longest poll interval in seconds",
         "description": "Longest wait between two questions for a task's status.",
@@ -183,6 +188,7 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
     "task_timeout_seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
+        "maximum": _LONGEST_SECONDS,
         "default": 3600,
         "title": "Task time-out in seconds",
         "description": "A task that has not ended by then fails the run.",
@@ -190,6 +196,7 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
     "request_timeout_seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
+        "maximum": _LONGEST_SECONDS,
         "default": 60,
         "title": "Request time-out in seconds",
         "description": "For connecting, and again for each wait on the answer.",
@@ -197,6 +204,7 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
     "retry_max_seconds": {
         "type": "number",
         "minimum": 0,
+        "maximum": _LONGEST_SECONDS,
         "default": 300,
         "title": "Longest retry in seconds",
         "description": "Time spent on repeating one request that was not accepted (`Retry-After` "
@@ -257,6 +265,7 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
     "shutdown_seconds": {
         "type": "number",
         "minimum": 0,
+        "maximum": _LONGEST_SECONDS,
         "default": 20,
         "title": "Shutdown in seconds",
         "description": "How long SIGTERM or SIGINT waits for the tasks in flight.",
@@ -409,7 +418,7 @@ def coerce(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> dict[str
         if value is not None
     }
     streams = result.get("streams")
-    if isinstance(streams, dict):
+    if isinstance(streams, dict) and "streams" in properties:
         stream_schema = properties["streams"]["additionalProperties"]
         result["streams"] = {
             name: coerce(values, stream_schema) if isinstance(values, dict) else values
@@ -428,7 +437,10 @@ def check(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> list[str]
         schema: JSON schema of all settings.
     """
     validator = jsonschema.Draft202012Validator(schema)
-    lines = dict.fromkeys(_error_line(error) for error in validator.iter_errors(dict(config)))
+    try:
+        lines = dict.fromkeys(_error_line(error) for error in validator.iter_errors(dict(config)))
+    except AttributeError:  # the SDK's own schema of stream_maps has a text among its alternatives
+        return ["stream_maps is not of a form that the SDK takes"]
     if lines:
         return list(lines)
     try:
@@ -503,6 +515,8 @@ def _api_url(text: str) -> str:
         raise SettingsError(allowed) from error
     if url.scheme not in {"https", "http"} or not host or url.query or url.fragment:
         raise SettingsError(allowed)
+    if ":" not in host and not _HOST.fullmatch(host):
+        raise SettingsError(allowed)
     if url.username is not None or url.path.rstrip("/") not in {"", API_PATH}:
         raise SettingsError(allowed)
     if url.scheme == "http" and not is_loopback(host):
@@ -523,14 +537,18 @@ def _coerce(value: t.Any, schema: Mapping[str, t.Any]) -> t.Any:  # noqa: ANN401
     types = {types} if isinstance(types, str) else set(types)
     if isinstance(value, str) and types & {"object", "array"}:
         try:
-            return json.loads(value, parse_float=Decimal)
-        except ValueError:
+            return json.loads(value, parse_float=Decimal, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError, InvalidOperation):
             return value
     if isinstance(value, str) and "boolean" in types:
         return _BOOLEANS.get(value.lower(), value)
     if isinstance(value, (str, Decimal, float)) and types & {"integer", "number"}:
         return _number(value, integer="integer" in types)
     return value
+
+
+def _refuse_constant(name: str) -> t.NoReturn:
+    raise ValueError(name)  # NaN and its like are not JSON
 
 
 def _number(value: str | Decimal | float, *, integer: bool) -> t.Any:  # noqa: ANN401

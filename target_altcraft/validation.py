@@ -5,7 +5,8 @@ from __future__ import annotations
 import typing as t
 
 import jsonschema_rs
-from singer_sdk.exceptions import InvalidRecord
+from referencing.exceptions import Unresolvable
+from singer_sdk.exceptions import InvalidJSONSchema, InvalidRecord
 from singer_sdk.sinks.core import BaseJSONSchemaValidator, JSONSchemaValidator
 
 if t.TYPE_CHECKING:
@@ -27,15 +28,15 @@ class RecordValidator(BaseJSONSchemaValidator):
 
     def __init__(self, schema: dict[str, t.Any]) -> None:
         super().__init__(schema)
+        self._is_valid: Callable[[t.Any], bool]
+        self._explain: Callable[[t.Any], str]
         try:
             compiled = jsonschema_rs.Draft202012Validator(schema, validate_formats=False)
         except (jsonschema_rs.ValidationError, ValueError):
-            stock: t.Any = JSONSchemaValidator(schema).validator
-            self._is_valid: Callable[[t.Any], bool] = stock.is_valid
-            self._faults: Callable[[t.Any], str] = lambda record: _stock_fault(stock, record)
+            self._fall_back()
         else:
             self._is_valid = compiled.is_valid
-            self._faults = lambda record: _compiled_fault(compiled, record)
+            self._explain = lambda record: _compiled_fault(compiled, record)
 
     def validate(self, record: dict[str, t.Any]) -> None:
         """Check a record.
@@ -43,14 +44,30 @@ class RecordValidator(BaseJSONSchemaValidator):
         Raises:
             InvalidRecord: If it breaks the schema.
         """
-        if not self._is_valid(record):
-            raise InvalidRecord(self._faults(record), record)
+        try:
+            fault = self._fault_of(record)
+        except ValueError:  # a value that is no JSON, such as a date that a stream map made
+            self._fall_back()
+            fault = self._fault_of(record)
+        if fault is not None:
+            raise InvalidRecord(fault, record)
+
+    def _fault_of(self, record: dict[str, t.Any]) -> str | None:
+        try:
+            return None if self._is_valid(record) else self._explain(record)
+        except Unresolvable as error:
+            raise InvalidJSONSchema("a reference leads nowhere") from error
+
+    def _fall_back(self) -> None:
+        stock: t.Any = JSONSchemaValidator(self.schema).validator
+        self._is_valid = stock.is_valid
+        self._explain = lambda record: _stock_fault(stock, record)
 
 
 def _compiled_fault(validator: jsonschema_rs.Draft202012Validator, record: object) -> str:
     error: t.Any = next(iter(validator.iter_errors(record)))
     missing = getattr(error.kind, "property", None)
-    return _fault(error.instance_path, str(error.schema_path[-1]), missing)
+    return _fault(error.instance_path, error.kind.name, missing)
 
 
 def _stock_fault(validator: t.Any, record: object) -> str:  # noqa: ANN401 - of the SDK's choice

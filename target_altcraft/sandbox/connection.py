@@ -18,7 +18,7 @@ _PART = 256 * 1024
 _LEAVES = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
-class BodyLost(ConnectionError):  # noqa: N818 - what happened, not what went wrong here
+class BodyLost(ConnectionError):
     """The connection ended before the body did."""
 
 

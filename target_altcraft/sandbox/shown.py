@@ -37,8 +37,10 @@ _FIELDS = 200
 _IMPORTS = 50
 _BEFORE_HIT = 40
 """Characters before what was searched for."""
-_AT_ONCE = 500
-"""Profiles searched before those who wait for the lock get a turn."""
+_AT_ONCE = 1000
+"""Profiles searched under the lock at one time."""
+_PAUSE_SECONDS = 0.0005
+"""Between these times: a lock is not fair, and who waits for it would not get it otherwise."""
 _IN_OWN_COLUMNS = ("workflow_id", "matching")
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -156,6 +158,7 @@ class ShownWorld(World):
     def _select(self, profiles: Sequence[Profile], wanted: Wanted) -> Iterator[Profile]:
         needle, workflow_id = wanted.needle, wanted.workflow_id
         for start in range(0, len(profiles), _AT_ONCE):
+            time.sleep(_PAUSE_SECONDS)
             with self._lock:
                 for profile in profiles[start : start + _AT_ONCE]:
                     is_wanted = workflow_id is None or _entered(profile, workflow_id, wanted)
@@ -165,9 +168,7 @@ class ShownWorld(World):
     def _text(self, profile: Profile) -> str:
         known = self._texts.get(profile.number)
         if known is None or known[0] != len(profile.history):
-            # Most values of an import are the fields' own.
-            words = dict.fromkeys(text for _, value in _values(profile) for text in _leaves(value))
-            known = len(profile.history), "\n".join(words).casefold()
+            known = len(profile.history), _text_of(profile)
             self._texts[profile.number] = known
         return known[1]
 
@@ -239,7 +240,7 @@ def _fields(pairs: t.Iterable[tuple[str, t.Any]], limit: int, length: int) -> Js
 
 
 def _parts(entry: Json) -> Iterator[tuple[str, t.Any]]:
-    """Yield an entry's values: those of the profile under their own names, others as `part.name`."""
+    """Yield an entry's values: a profile's under their own names, others as `part.name`."""
     yield from entry.get("data", {}).items()
     for part, value in entry.items():
         if part == "data":
@@ -258,15 +259,31 @@ def _values(profile: Profile) -> Iterator[tuple[str, t.Any]]:
         yield from _parts(entered["entry"])
 
 
+def _text_of(profile: Profile) -> str:
+    """Return every value that is or was the customer's in one text, to search in."""
+    present = profile.fields
+    values: list[t.Any] = [*present.values(), profile.id]
+    for entered in profile.history:
+        for part, value in entered["entry"].items():
+            if part == "data":
+                # Most of what was imported is what the fields still hold: the same objects.
+                values += [each for name, each in value.items() if each is not present.get(name)]
+            else:
+                values.append(value)
+    return "\n".join(_leaves(values)).casefold()
+
+
 def _leaves(value: object) -> Iterator[str]:
     """Yield the texts a value is made of. Not recursive: a value may be nested deeply."""
-    left = [value]
+    left: list[t.Any] = [value]
     while left:
         each = left.pop()
-        if isinstance(each, dict):
-            left.extend(each.values())
+        if isinstance(each, str):
+            yield each
         elif isinstance(each, list):
-            left.extend(each)
+            left += each
+        elif isinstance(each, dict):
+            left += each.values()
         elif each is not None:
             yield as_text(each)
 

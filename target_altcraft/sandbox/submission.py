@@ -33,7 +33,7 @@ _ENTRY_TYPES = (("data", dict), ("content", dict), ("custom_data", dict), ("atta
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
-class Refusal(Exception):  # noqa: N818 - the platform's answer, not a failure of the sandbox
+class Refusal(Exception):
     """The request is answered with `error`, `error_text` and `error_debug`."""
 
     def __init__(self, code: int, text: str = _INVALID, debug: str = "") -> None:
