@@ -343,6 +343,8 @@ class Delivery:
                 continue
             except ApiError as error:
                 raise self._named(flight, error) from error
+            entries.clear()  # accepted: what was sent is not needed again
+            flight.batch.entries[first : first + number] = [b""] * number
             self._complete(client, flight, request, report)
             flight.done += number
             flight.task_id = flight.progress = None

@@ -232,11 +232,14 @@ class Journal:
             for leftover in leftovers:
                 db.execute("DELETE FROM request WHERE id = ?", (leftover.id,))
 
-    def close(self) -> None:
-        """Forget the tasks whose failure was reported, and let go of the file."""
+    def forget_failed(self) -> None:
+        """Forget the tasks whose failure was reported: the next run sends their records."""
         with self._transaction() as db:
             for request in self._failed:
                 db.execute("DELETE FROM request WHERE id = ?", (request,))
+
+    def close(self) -> None:
+        """Let go of the file."""
         self._db.close()
 
     def _acknowledge(self, db: sqlite3.Connection, stream: str, new: Greatest) -> None:

@@ -113,6 +113,11 @@ class Outcomes:
         self.leftovers = self.journal.leftovers() if self.journal is not None else []
         self._by_digest: defaultdict[bytes, deque[tuple[Leftover, int]]] = defaultdict(deque)
 
+    def forget_failed(self) -> None:
+        """Let the journal forget the tasks whose failure was reported."""
+        if self.journal is not None:
+            self.journal.forget_failed()
+
     def close(self) -> None:
         """Close the files."""
         for file in (self.rejects, self.receipts, self.journal):

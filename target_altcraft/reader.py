@@ -87,7 +87,10 @@ class LineReader(GenericSingerReader[str]):
             InvalidInputLine: If a line is not a Singer message.
         """
         counts: Counter[str] = Counter()
-        for line in self._lines(file_input or sys.stdin):
+        source = file_input or sys.stdin
+        if source is None:
+            raise InvalidInputLine("there is no input: stdin is closed")
+        for line in self._lines(source):
             self.line_number += 1
             self.line = line
             if not line or line.isspace():

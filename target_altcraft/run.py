@@ -93,7 +93,7 @@ def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
     if settings.rejects_path and path.exists():
         try:
             same = os.path.samestat(os.fstat(source.fileno()), path.stat())
-        except (OSError, ValueError):  # not a file at all
+        except (AttributeError, OSError, ValueError):  # not a file at all
             return
         if same:
             raise SettingsError(
@@ -113,13 +113,18 @@ def _failed(target: TargetAltcraft, error: BaseException) -> int:
     status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
     if opened:
         _write_report(target, status, said)
-        target.outcomes.close()  # now that it was said, failed tasks leave the journal
+        try:
+            target.outcomes.forget_failed()  # now that it was said
+        except OutputError as another:
+            logger.error("%s", another)  # noqa: TRY400
     if isinstance(error, OutputError) or (opened and target.delivery.has_threads()):
         # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
         # that a thread in an unfinished request holds.
         logging.shutdown()
         sys.stderr.flush()
         os._exit(status)
+    if opened:
+        target.outcomes.close()
     return status
 
 

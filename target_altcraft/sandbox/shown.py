@@ -10,7 +10,7 @@ import itertools
 import time
 import typing as t
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import msgspec
 
@@ -30,6 +30,8 @@ REQUESTS = 50
 
 _CELL = 160
 """Characters of a value in a table."""
+_NAME = 80
+"""Characters of a scenario's name."""
 _FULL = 2000
 """Characters of a value in a profile's details."""
 _FIELDS_OF_ROW = 24
@@ -108,7 +110,9 @@ class ShownWorld(World):
                     },
                     "workflows": [
                         {
-                            **asdict(workflow),
+                            "id": workflow.id,
+                            "name": _cut(workflow.name, _NAME)["text"],
+                            "is_active": workflow.is_active,
                             "runs": self._runs[workflow.id],
                             "customers": self._customers[workflow.id],
                             "again": self._again[workflow.id],
