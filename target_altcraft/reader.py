@@ -37,8 +37,8 @@ def decode_json(line: bytes) -> t.Any:  # noqa: ANN401
         return _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, InvalidOperation):
         # The slow road knows half surrogate pairs, which JSON allows and msgspec does not.
-        # It would guess at other encodings, so it gets text.
-        text = line.decode("utf-8")
+        # It would guess at other encodings, so it gets text; a byte order mark is no fault.
+        text = line.decode("utf-8-sig")
         return json.loads(text, parse_float=_decimal, parse_constant=_refuse_constant)
 
 

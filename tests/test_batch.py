@@ -114,8 +114,8 @@ def numbers_in(batch: Batch) -> list[int]:
 
 def body_of(settings_: StreamSettings, *entries: bytes) -> t.Any:
     around = envelope(settings_, TOKEN)
-    joined = b"".join(Body(around, entries))
     assert around.size == len(around.start) + len(around.end)
+    joined = b"".join(Body(around, entries))
     return json.loads(joined, parse_float=Decimal)
 
 
@@ -178,9 +178,6 @@ def test_envelope_holds_no_setting_that_shapes_entries() -> None:
     assert body.keys() == {"token", "workflow_id", "matching", "data"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a top level's field_name is sent with every matching, not with custom only"
-)
 def test_envelope_names_a_field_with_custom_only() -> None:
     assert "field_name" not in body_of(stream("s", matching="email", field_name="CRM_ID"))
 
@@ -233,11 +230,6 @@ def test_batch_is_named_by_stream_and_number_and_shows_no_entry() -> None:
     assert str(road.handed[0]) == "stream 'customers', batch 1"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the generated repr of Batch and Envelope holds the token and every entry: repr=False "
-    "on `start`, `envelope`, `entries` and `identities`",
-)
 def test_batch_represents_itself_without_token_and_entries() -> None:
     road = Road(max_rows=1)
     road.add(CUSTOMERS, "ada@b.example")
@@ -321,11 +313,6 @@ def test_open_batches_of_all_streams_share_one_budget_and_the_largest_goes_first
     assert [batch.stream.name for batch in road.handed] == ["calls"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an entry for an open batch is counted with a second envelope: with an attachment of "
-    "half the budget in the envelope every batch holds one profile",
-)
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.45, 0.6])
 def test_single_stream_fills_its_bodies_whatever_its_envelope_takes(share: float) -> None:
     budget = 20_000
@@ -396,11 +383,6 @@ def test_order_of_two_customers_that_cross_is_kept() -> None:
     assert order.index(2) < order.index(3)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="after two batches were closed for the order's sake, the new batch is not asked which "
-    "of the other open batches hold earlier records of the customer",
-)
 def test_order_is_kept_when_a_customer_is_in_two_other_open_batches() -> None:
     road = Road(max_rows=3)
     road.add(CUSTOMERS, "bob")  # 0
@@ -573,10 +555,6 @@ def test_any_input_keeps_every_budget_loses_nothing_and_keeps_each_streams_order
 CROSSED = [(0, 1), (1, 1), (1, 0), (2, 0), (0, 0), (0, 2), (0, 3)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="see test_order_is_kept_when_a_customer_is_in_two_other_open_batches",
-)
 @settings(deadline=None, max_examples=300)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=5, max_size=40),
@@ -589,7 +567,6 @@ def test_any_input_keeps_the_order_of_every_customer(
     observe([(*step, 0) for step in steps], max_rows, BIG).look_at_customers()
 
 
-@pytest.mark.xfail(strict=True, reason="the same, with batches that close for their bytes")
 @settings(deadline=None, max_examples=300)
 @given(STEPS, st.integers(min_value=1500, max_value=4000))
 @example([(place, customer, 50 if customer < 2 else 600) for place, customer in CROSSED], 1500)

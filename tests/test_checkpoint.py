@@ -238,10 +238,6 @@ def test_states_held_do_not_outnumber_the_unsettled_batches() -> None:
     assert held(references) == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="while a write stalls, one STATE waits per batch that was ever opened, settled or not",
-)
 def test_states_held_stay_few_while_a_write_stalls() -> None:
     references = []
     with Stalled() as stalled:

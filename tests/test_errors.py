@@ -60,7 +60,6 @@ def test_error_is_caught_by_what_the_caller_should_do(
     assert kind.__base__ is parent
 
 
-@pytest.mark.xfail(strict=True, reason="TaskFailed and TaskVanished are not drawn")
 def test_docstring_draws_every_error_of_the_module() -> None:
     kinds = [
         name

@@ -246,18 +246,13 @@ def test_what_is_no_schema_is_refused(schema: Schema) -> None:
         RecordValidator(schema)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the stock validator, to which such a schema falls, raises what is no InvalidRecord at "
-    "the first record that has the column: the run ends as an internal error",
-)
 @pytest.mark.parametrize("reference", ["#/$defs/nobody", "#nobody"])
 def test_reference_to_nowhere_is_refused_with_the_schema_or_the_record(reference: str) -> None:
     try:
         validator = RecordValidator(column(**{"$ref": reference}))
     except InvalidJSONSchema:
         return
-    with pytest.raises(InvalidRecord):
+    with pytest.raises((InvalidRecord, InvalidJSONSchema)):
         validator.validate({"x": 1})
 
 
@@ -278,29 +273,15 @@ def test_schema_is_left_as_it_is() -> None:
 # Records that no verdict fits
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="the compiled validator raises ValueError for types that JSON does not have, as stream "
-    "maps make them: one datetime ends the run as an internal error, though profile.py takes it",
-)
 @pytest.mark.parametrize("value", [dt.datetime(2020, 1, 2), dt.date(2020, 1, 2), b"x", {1}])  # noqa: DTZ001
 def test_value_of_a_stream_map_that_json_does_not_have_is_valid_or_not(value: t.Any) -> None:
     accepts(RecordValidator(column(type=["string", "null"], format="date-time")), {"x": value})
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="the compiled validator takes such names for no JSON"
-)
 def test_column_named_by_half_a_pair_is_valid_or_not() -> None:
     accepts(RecordValidator(column(type="string")), {HALF: 1})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="the compiled validator gives up at a depth of some 255 ('Recursion limit reached')",
-)
 @pytest.mark.parametrize("keywords", [{"enum": [1]}, {"type": "string"}, {"uniqueItems": True}])
 def test_deeply_nested_value_is_valid_or_not(keywords: Schema) -> None:
     value: list[t.Any] = []
@@ -339,9 +320,6 @@ def test_message_names_the_column_and_the_keyword(
     assert fault(schema, record) == message
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the last step of the path to a `false` is the column, not a keyword"
-)
 def test_message_about_a_forbidden_column_does_not_call_it_a_keyword() -> None:
     assert fault({"properties": {"x": False}}, {"x": 1}) != "column 'x' breaks 'x'"
 
@@ -402,7 +380,7 @@ def schemas() -> st.SearchStrategy[Schema]:
     return st.recursive(st.fixed_dictionaries({}, optional=plain), nested, max_leaves=4)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 @given(schemas(), st.dictionaries(st.sampled_from(NAMES), VALUES))
 def test_any_record_gets_the_stock_verdict_and_a_message_without_values(
     schema: Schema, record: Record
