@@ -35,6 +35,11 @@ def wait_for(condition: Callable[[], t.Any], what: str, seconds: float = DEADLIN
     return value
 
 
+def wait_until(moment: float) -> None:
+    """Let the time pass at which something is to happen, whatever else goes on."""
+    wait_for(lambda: time.monotonic() >= moment, "the moment", moment - time.monotonic() + 5)
+
+
 def schema(
     stream: str = "customers",
     properties: dict[str, t.Any] | None = None,

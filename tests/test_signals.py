@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from harness import COMMAND, TargetProcess, customer, lines, schema, state, wait_for
+from harness import COMMAND, TargetProcess, customer, lines, schema, state, wait_for, wait_until
 
 if t.TYPE_CHECKING:
     from target_altcraft.sandbox import Sandbox
@@ -138,8 +138,7 @@ def test_a_signal_at_any_moment_never_hangs_and_never_breaks_a_line(
                     yield state(n)
 
         target.feed_in_background(endless())
-        until = time.monotonic() + patience
-        wait_for(lambda: time.monotonic() > until, "the moment")
+        wait_until(time.monotonic() + patience)
         target.terminate()
         result = target.wait(settings["shutdown_seconds"] + 10)
     assert result.status in {128 + signal.SIGTERM, -signal.SIGTERM}, result.stderr
