@@ -60,13 +60,12 @@ insert into customers values
 """
 
 
-@pytest.fixture(scope="session")
-def tap(pytestconfig: pytest.Config) -> Path:
+@pytest.fixture
+def tap(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
     """The tap's command; the first run of the suite installs it."""
-    cache = pytestconfig.cache
-    assert cache is not None
+    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
     version = ".".join(map(str, sys.version_info[:2]))
-    folder = cache.mkdir(f"tap-postgres-{version}")
+    folder = cache.mkdir(f"tap-postgres-{version}") if cache else tmp_path
     venv, stamp = folder / "venv", folder / "installed"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -221,7 +220,7 @@ def as_written(value: t.Any) -> t.Any:
 
 
 def test_rows_of_a_database_arrive_as_written_and_a_second_run_goes_on_at_the_bookmark(
-    tap: Path, postgres: Postgres, sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+    postgres: Postgres, tap: Path, sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
 ) -> None:
     settings = {
         **config,

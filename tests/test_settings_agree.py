@@ -1,4 +1,4 @@
-"""meltano.yml, README's tables and `--about` say the same of every setting as the schema."""
+"""meltano.yml, the tables of the pages and `--about` say of every setting what the schema says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from target_altcraft.target import TargetAltcraft
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITER = ROOT / "scripts" / "write_settings.py"
-README = ROOT / "README.md"
+PAGES = ("README.md", "docs/settings.md")
 KINDS = {
     "string": "string",
     "integer": "integer",
@@ -102,10 +102,9 @@ def test_about_as_markdown_has_a_row_for_every_setting() -> None:
         assert row in text.splitlines(), name
 
 
-def test_readme_has_a_row_for_every_setting() -> None:
-    text = README.read_text(encoding="utf-8")
-    if "settings:begin" not in text:
-        pytest.skip("README.md has no marks for the settings")
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_settings_has_a_row_for_every_setting(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     block = text.partition("settings:begin")[2].partition("settings:end")[0]
     rows = {}
     for line in block.splitlines():
@@ -147,6 +146,8 @@ def test_the_check_of_the_settings_notices_an_outdated_file(tmp_path: Path) -> N
     (tmp_path / "README.md").write_text(
         "# Title\n<!-- settings:begin -->\n<!-- settings:end -->\nThe rest\n", encoding="utf-8"
     )
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "settings.md").write_text("A page without marks\n", encoding="utf-8")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(copied), *arguments]

@@ -1,0 +1,180 @@
+"""Write what other files say of the settings, from the one place that knows them: the schema.
+
+Between the marks `settings:begin` and `settings:end` of each file stand
+
+* in `meltano.yml` the capabilities and settings of the loader,
+* in `README.md` and `docs/settings.md` the tables of the settings; a page without the marks is
+  left alone.
+
+    python scripts/write_settings.py           # write them
+    python scripts/write_settings.py --check   # exit 1 if one is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import re
+import sys
+import textwrap
+import typing as t
+from pathlib import Path
+
+import yaml
+
+from target_altcraft.settings import RUN_SETTINGS, SCHEMA, STREAM_SETTINGS
+from target_altcraft.target import TargetAltcraft
+
+Json = dict[str, t.Any]
+
+ROOT = Path(__file__).resolve().parent.parent
+MELTANO = ROOT / "meltano.yml"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "settings.md")
+BEGIN, END = "settings:begin", "settings:end"
+
+_INDENT = 4  # of a loader's keys in meltano.yml
+_KINDS = {"number": "decimal"}  # Meltano's name, where it is not JSON Schema's
+
+
+class OutputError(Exception):
+    """A file cannot take its settings."""
+
+
+def advertised() -> dict[str, Json]:
+    """Return the schema of every setting that `--about` names: ours, then the SDK's."""
+    schema = copy.deepcopy(SCHEMA)
+    TargetAltcraft.append_builtin_config(schema)
+    properties: dict[str, Json] = schema["properties"]
+    return properties
+
+
+def meltano_setting(name: str, schema: Json) -> Json:
+    """Return the definition of a setting as Meltano wants it."""
+    setting: Json = {"name": name, "label": schema.get("title", name)}
+    if options := schema.get("enum"):
+        setting["kind"] = "options"
+        setting["options"] = [{"label": option, "value": option} for option in options]
+    else:
+        setting["kind"] = _KINDS.get(json_type(schema), json_type(schema))
+    if schema.get("secret"):
+        setting["sensitive"] = True
+    if "default" in schema:
+        setting["value"] = schema["default"]
+    setting["description"] = one_line(schema.get("description", ""))
+    return setting
+
+
+def meltano_block() -> str:
+    """Return the loader's capabilities and settings as YAML."""
+    block = {
+        "capabilities": [capability.value for capability in TargetAltcraft.capabilities],
+        "settings_group_validation": [list(SCHEMA["required"])],
+        "settings": [meltano_setting(name, schema) for name, schema in advertised().items()],
+    }
+    text = yaml.safe_dump(block, allow_unicode=True, sort_keys=False, width=96)
+    return textwrap.indent(text, " " * _INDENT)
+
+
+def tables() -> str:
+    """Return the tables of the settings as Markdown."""
+    settings = advertised()
+    ours = {*RUN_SETTINGS, *STREAM_SETTINGS, "streams"}
+    groups = {
+        "Of a stream: at the top level for all, under `streams.<name>` for one": [
+            *STREAM_SETTINGS,
+            "streams",
+        ],
+        "Of the run": list(RUN_SETTINGS),
+        "Of the Singer SDK": [name for name in settings if name not in ours],
+    }
+    parts = []
+    for title, names in groups.items():
+        rows = [_row(name, settings[name]) for name in names]
+        header = ["| setting | type | default | |", "| --- | --- | --- | --- |"]
+        parts.append("\n".join([f"**{title}**", "", *header, *rows]))
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def _row(name: str, schema: Json) -> str:
+    if "default" in schema:
+        value = schema["default"]
+        default = f"`{value if isinstance(value, str) else json.dumps(value)}`"
+    else:
+        default = "**required**" if name in SCHEMA["required"] else ""
+    cells = (f"`{name}`", type_words(schema), default, one_line(schema.get("description", "")))
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def type_words(schema: Json) -> str:
+    """Return what a setting takes, in words: `integer, 1 to 32`."""
+    if options := schema.get("enum"):
+        return ", ".join(f"`{option}`" for option in options)
+    words = json_type(schema)
+    if words == "array":
+        words = f"array of {json_type(schema['items'])}s"
+    if {"minimum", "maximum"} <= schema.keys():
+        words += f", {schema['minimum']} to {schema['maximum']}"
+    else:
+        bounds = {
+            "minimum": "at least",
+            "exclusiveMinimum": "more than",
+            "maximum": "at most",
+        }
+        words += "".join(f", {text} {schema[key]}" for key, text in bounds.items() if key in schema)
+    return f"{words}, secret" if schema.get("secret") else words
+
+
+def json_type(schema: Json) -> str:
+    """Return the type of a setting, other than null."""
+    types = schema["type"]
+    return types if isinstance(types, str) else next(name for name in types if name != "null")
+
+
+def one_line(text: str) -> str:
+    """Return a text without its line breaks."""
+    return " ".join(text.split())
+
+
+def filled(path: Path, block: str) -> str:
+    """Return a file's text with the block between its marks.
+
+    Raises:
+        OutputError: If a mark is missing, or stands there twice.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    begins, ends = text.count(BEGIN), text.count(END)
+    if path in PAGES and not begins and not ends:
+        return text
+    pattern = re.compile(rf"(^[^\n]*{BEGIN}[^\n]*\n).*?(^[^\n]*{END})", re.DOTALL | re.MULTILINE)
+    if begins != 1 or ends != 1 or not pattern.search(text):
+        raise OutputError(f"{path.name} must hold {BEGIN} and {END} once each, in this order")
+    return pattern.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+
+
+def main() -> int:
+    """Write or check the files; return the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if outdated")
+    check = parser.parse_args().check
+    outdated = []
+    try:
+        for path, block in ((MELTANO, meltano_block()), *((page, tables()) for page in PAGES)):
+            wanted = filled(path, block)
+            if wanted and wanted != path.read_text(encoding="utf-8"):
+                outdated.append(str(path.relative_to(ROOT)))
+                if not check:
+                    path.write_text(wanted, encoding="utf-8")
+    except OutputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    names = " and ".join(outdated)
+    if check and outdated:
+        print(f"out of date: {names}; run scripts/write_settings.py", file=sys.stderr)
+        return 1
+    print(f"written: {names}" if outdated else "up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
