@@ -323,14 +323,14 @@ def _no_answer(  # noqa: PLR0911 - a table, row by row
     refused = next((c for c in causes if isinstance(c, ssl.SSLCertVerificationError)), None)
     if refused is not None:
         return Fatal(endpoint, f"the server's certificate was refused: {refused.verify_message}")
-    if not isinstance(error, requests.RequestException):  # how requests says it
-        return Fatal(
-            endpoint, "the CA bundle of REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read"
-        )
     if isinstance(body, Body) and body.handed_over:
         if isinstance(error, requests.ReadTimeout):
             return OutcomeUnknown(endpoint, f"no answer within {timeout:g} seconds")
         return OutcomeUnknown(endpoint, "the connection was lost before the answer")
+    if not isinstance(error, requests.RequestException) and not _has_started(body):
+        return Fatal(  # the plain OSError by which requests says it
+            endpoint, "the CA bundle of REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read"
+        )
     if any(isinstance(c, socket.gaierror) for c in causes):
         return NotAccepted(endpoint, "the host's name was not found")
     if any(isinstance(c, ConnectionRefusedError) for c in causes):
@@ -339,9 +339,13 @@ def _no_answer(  # noqa: PLR0911 - a table, row by row
         return NotAccepted(endpoint, f"no connection within {timeout:g} seconds")
     if isinstance(error, requests.exceptions.ProxyError):
         return NotAccepted(endpoint, "the proxy did not connect")
-    if isinstance(body, Body) and body.started:
+    if _has_started(body):
         return LostInBody(endpoint, "the connection was lost while sending")
     return NotAccepted(endpoint, f"the request failed ({type(error).__name__})")
+
+
+def _has_started(body: Body | bytes) -> bool:
+    return isinstance(body, Body) and body.started
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -378,11 +382,12 @@ def _answer(endpoint: str, response: requests.Response, token: str) -> dict[str,
             raise OutcomeUnknown(endpoint, f"the answer (HTTP {status}) is not Altcraft's JSON")
         said, kind = f"error {code}", meaning(code, too_large=too_large)
     else:
-        # A code in the body is Altcraft's own word; a status may be some proxy's.
         said, kind = f"HTTP {status}", meaning(status, too_large=too_large, redirects=True)
-        if code and meaning(code) is not OutcomeUnknown:
-            said, kind = f"HTTP {status}, error {code}", meaning(code, too_large=too_large)
-        code = code or status
+        if code:  # of two codes, the one that says more
+            said = f"{said}, error {code}"
+            kind = min(kind, meaning(code, too_large=too_large), key=_TELLING.index)
+        else:
+            code = status
     if text := shown(answer.get("error_text", ""), token):
         said = f"{said}, {text}"
     if 300 <= status < 400:  # noqa: PLR2004
@@ -399,6 +404,7 @@ _MEANINGS: tuple[tuple[range, type[ApiError]], ...] = (
 )
 """What a code says of a request, first match first; any other leaves the outcome unknown."""
 _REDIRECTS = range(300, 400)
+_TELLING = (NotAccepted, TooLarge, Fatal, Refused, OutcomeUnknown)
 
 
 def meaning(code: int, *, too_large: bool = False, redirects: bool = False) -> type[ApiError]:

@@ -121,11 +121,16 @@ def _is_blank(value: object) -> bool:
 
 def _holds_no_number(value: object) -> bool:
     """Tell whether there is a NaN or an infinity in it, which msgspec would write as null."""
-    if isinstance(value, dict):
-        return any(map(_holds_no_number, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(_holds_no_number, value))
-    return isinstance(value, float) and not math.isfinite(value)
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            waiting.extend(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            return True
+    return False
 
 
 class EntryPlan:

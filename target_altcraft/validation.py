@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from functools import cached_property
 
 import jsonschema_rs
 from referencing.exceptions import Unresolvable
@@ -10,7 +11,7 @@ from singer_sdk.exceptions import InvalidJSONSchema, InvalidRecord
 from singer_sdk.sinks.core import BaseJSONSchemaValidator, JSONSchemaValidator
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 class RecordValidator(BaseJSONSchemaValidator):
@@ -28,40 +29,36 @@ class RecordValidator(BaseJSONSchemaValidator):
 
     def __init__(self, schema: dict[str, t.Any]) -> None:
         super().__init__(schema)
-        self._is_valid: Callable[[t.Any], bool]
-        self._explain: Callable[[t.Any], str]
+        self._compiled: jsonschema_rs.Draft202012Validator | None
         try:
-            compiled = jsonschema_rs.Draft202012Validator(schema, validate_formats=False)
+            self._compiled = jsonschema_rs.Draft202012Validator(schema, validate_formats=False)
         except (jsonschema_rs.ValidationError, ValueError):
-            self._fall_back()
-        else:
-            self._is_valid = compiled.is_valid
-            self._explain = lambda record: _compiled_fault(compiled, record)
+            self._compiled = None
+            _ = self._stock  # says so if it is no schema at all
+
+    @cached_property
+    def _stock(self) -> t.Any:  # noqa: ANN401 - of the SDK's choice
+        return JSONSchemaValidator(self.schema).validator
 
     def validate(self, record: dict[str, t.Any]) -> None:
         """Check a record.
 
         Raises:
             InvalidRecord: If it breaks the schema.
+            InvalidJSONSchema: If the schema refers to what is not there.
         """
+        if self._compiled is not None:
+            try:
+                if self._compiled.is_valid(record):
+                    return
+                raise InvalidRecord(_compiled_fault(self._compiled, record), record)
+            except ValueError:
+                pass  # a value that is no JSON, such as a date that a stream map made
         try:
-            fault = self._fault_of(record)
-        except ValueError:  # a value that is no JSON, such as a date that a stream map made
-            self._fall_back()
-            fault = self._fault_of(record)
-        if fault is not None:
-            raise InvalidRecord(fault, record)
-
-    def _fault_of(self, record: dict[str, t.Any]) -> str | None:
-        try:
-            return None if self._is_valid(record) else self._explain(record)
+            if not self._stock.is_valid(record):
+                raise InvalidRecord(_stock_fault(self._stock, record), record)
         except Unresolvable as error:
             raise InvalidJSONSchema("a reference leads nowhere") from error
-
-    def _fall_back(self) -> None:
-        stock: t.Any = JSONSchemaValidator(self.schema).validator
-        self._is_valid = stock.is_valid
-        self._explain = lambda record: _stock_fault(stock, record)
 
 
 def _compiled_fault(validator: jsonschema_rs.Draft202012Validator, record: object) -> str:

@@ -663,6 +663,24 @@ def test_code_of_the_body_counts_beside_an_http_status_that_says_less(
     status_error(kind, answers({"error": code, "error_text": "So it is"}, status))
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (429, NotAccepted),
+        (503, NotAccepted),
+        (307, Fatal),
+        (401, Fatal),
+        (403, Fatal),
+        (404, Fatal),
+        (413, TooLarge),
+    ],
+)
+def test_http_status_counts_beside_a_code_of_the_body_that_says_less(
+    status: int, kind: type[ApiError]
+) -> None:
+    status_error(kind, answers({"error": 400, "error_text": "Invalid request"}, status))
+
+
 def test_code_of_the_body_in_the_three_hundreds_leaves_the_outcome_open() -> None:
     status_error(OutcomeUnknown, answers({"error": 350}))
 
@@ -838,6 +856,16 @@ def test_answer_that_is_no_http_leaves_the_outcome_open() -> None:
         exchange.connection.shutdown(socket.SHUT_RDWR)
 
     failed(OutcomeUnknown, babble)
+
+
+def test_odd_error_after_the_body_leaves_the_outcome_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def post(*_: object, data: Body, **__: object) -> t.NoReturn:
+        list(data)
+        raise OSError("out of the blue")
+
+    monkeypatch.setattr("requests.Session.post", post)
+    with client_of("https://altcraft.invalid") as client, pytest.raises(OutcomeUnknown):
+        client.submit(Body(AROUND, ENTRIES), divisible=True)
 
 
 def test_no_answer_in_time_leaves_the_outcome_open() -> None:

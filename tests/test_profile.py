@@ -738,6 +738,14 @@ def test_too_deep_a_value_is_rejected() -> None:
     assert rejection({"email": "a@b.example", "x": value}).code == "not_json"
 
 
+@pytest.mark.parametrize("leaf", [None, "null"])
+def test_deep_value_that_can_be_written_is_sent_with_a_null_in_it(leaf: str | None) -> None:
+    value: list[t.Any] = [leaf]
+    for _ in range(600):
+        value = [value]
+    assert sent({"email": "a@b.example", "x": value})["data"]["x"] == value
+
+
 def test_encode_json_says_which_error_a_half_pair_is() -> None:
     with pytest.raises(UnicodeEncodeError):
         encode_json("\ud800")

@@ -157,6 +157,12 @@ def test_input_is_stdin_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert [message["n"] for message in one.messages] == [7]
 
 
+def test_closed_stdin_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with reading() as one, pytest.raises(InvalidInputLine, match="stdin is closed"):
+        one.reader.process_lines(None, {})
+
+
 MESSAGES = st.builds(
     lambda kind, value: {"type": kind, "value": value},
     st.sampled_from(KINDS),

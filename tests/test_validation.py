@@ -204,7 +204,6 @@ def test_what_json_does_not_have_is_no_number(number: float | Decimal) -> None:
     "keywords",
     [
         {"pattern": "^(?P<a>a)(?P=a)$"},
-        {"pattern": "^(?>aa)$"},
         {"pattern": "^aa\\Z"},
         {"pattern": "^a{,2}(?#comment)$"},
     ],
@@ -288,6 +287,15 @@ def test_deeply_nested_value_is_valid_or_not(keywords: Schema) -> None:
     for _ in range(600):
         value = [value]
     accepts(RecordValidator(column(**keywords)), {"x": [value, value]})
+
+
+@pytest.mark.parametrize("odd", [{"x": dt.date(2020, 1, 2)}, {HALF: 1}])
+def test_odd_record_does_not_change_the_verdict_on_others(odd: Record) -> None:
+    validator = RecordValidator(column(type="integer"))
+    record = {"x": Decimal("5.0")}
+    assert accepts(validator, record)
+    accepts(validator, odd)
+    assert accepts(validator, record)
 
 
 # Messages
