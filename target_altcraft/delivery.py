@@ -29,7 +29,7 @@ from target_altcraft.errors import (
     TooLarge,
 )
 from target_altcraft.outcomes import Request, faults_of
-from target_altcraft.polling import AGAIN, Abandoned, TaskWatch
+from target_altcraft.polling import Abandoned, TaskWatch, rerun
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +118,7 @@ class Delivery:
         self._delivered = delivered
         self._settled = settled
         self._tick = tick
+        self._rerun = rerun(settings)
         self._halt = threading.Event()  # submit nothing more
         self._abandon = threading.Event()  # wait for nothing more
         self._queue: queue.SimpleQueue[Callable[[Client], None] | None] = queue.SimpleQueue()
@@ -389,7 +390,7 @@ class Delivery:
             report.outcome = "failed"
             raise TaskError(
                 f"{flight}: {len(faults)} profiles were not imported ({_kinds(faults)}). Set "
-                f"rejects_path to have such records set aside. {AGAIN}"
+                f"rejects_path to have such records set aside. {self._rerun}"
             )
         delivered = self._outcomes.completed(flight.batch, request, task_id, items, faults)
         report.outcome = "partly rejected" if faults else "delivered"
@@ -415,9 +416,10 @@ class Delivery:
             if self._outcomes.journal is not None:
                 self._outcomes.journal.failed(leftover.id)
             raise
-        except TaskVanished as error:
-            logger.warning("%s", error)
-            return
+        except TaskVanished:
+            return  # settled as an unknown outcome when one of its records comes
+        except TaskError as error:
+            raise TaskError(f"{error}. To get past it, set journal_path to a new file") from error
         items, faults = _attributed(name, status.results or [], len(leftover.digests))
         leftover.known = True
         leftover.results = items
@@ -428,8 +430,8 @@ class Delivery:
     def _reject_too_large(self, flight: Flight, position: int, error: TooLarge) -> None:
         if self._outcomes.rejects is None:
             raise TaskError(
-                f"{flight}: {error}, for a single profile. Set rejects_path to have such records "
-                f"set aside. {AGAIN}"
+                f"{flight}: {error}: a single profile is too large for the host. Set rejects_path "
+                f"to have such records set aside. {self._rerun}"
             ) from error
         rejection = Rejection("too_large", "the host does not take a request of its size")
         self._outcomes.reject(flight.batch.stream, flight.batch.rows[position], rejection)
@@ -470,12 +472,11 @@ class Delivery:
             rejection = Rejection("refused", f"Altcraft refused it: {error.text}")
             self._outcomes.reject(stream, flight.batch.rows[position], rejection)
 
-    @staticmethod
-    def _settings_to_blame(flight: Flight, error: Refused) -> TaskError:
+    def _settings_to_blame(self, flight: Flight, error: Refused) -> TaskError:
         return TaskError(
             f"{flight}: {error}. Either these records are bad, or a setting is wrong (workflow_id, "
             "matching, field_name); too many were refused to set them aside as rejects. Mend the "
-            f"setting, or drop the records by a stream map. {AGAIN}"
+            f"setting, or drop the records by a stream map. {self._rerun}"
         )
 
     # From submit to accepted
@@ -541,14 +542,15 @@ class Delivery:
     def _may_resend(self, flight: Flight, number: int, error: OutcomeUnknown) -> None:
         """Warn that a part is sent again, or raise."""
         unknown = f"it is unknown whether its {number} profiles were accepted"
+        twice = "Sent again, they may enter the scenario twice"
         if self._settings.on_ambiguous_submit == "fail":
             raise OutcomeUnknown(
-                error.endpoint, f"{error.text}; {unknown}", code=error.code
+                error.endpoint, f"{error.text}; {unknown}. {twice}", code=error.code
             ) from error
         if flight.resends == MAX_RESENDS or self._halt.is_set():
             raise OutcomeUnknown(
                 error.endpoint,
-                f"{error.text}; {unknown}, sent again {flight.resends} times",
+                f"{error.text}; {unknown}, sent again {flight.resends} times. {twice}",
                 code=error.code,
             ) from error
         flight.resends += 1
@@ -560,10 +562,9 @@ class Delivery:
             unknown,
         )
 
-    @staticmethod
-    def _named(flight: Flight, error: ApiError) -> TargetError:
+    def _named(self, flight: Flight, error: ApiError) -> TargetError:
         """Return an error of the API that says which batch it is about and what follows."""
-        return TaskError(f"{flight}: {error}. {AGAIN}")
+        return TaskError(f"{flight}: {error}. {self._rerun}")
 
 
 def _attributed(
@@ -584,7 +585,7 @@ def _attributed(
     if faults:
         raise TaskError(
             f"{name}: {numbers}, with faults among them ({_kinds(faults)}), which cannot be "
-            f"attributed. {AGAIN}"
+            "attributed"
         )
     logger.warning("%s: %s; the batch counts as delivered, without receipts", name, numbers)
     return None, []
@@ -608,15 +609,16 @@ def _check_workflow(client: Client, workflow_id: int, stream: str) -> None:
                 error,
             )
             return
-        raise TaskError(f"{where}: {error}. Nothing was sent") from error
+        raise TaskError(f"{where}: {error}. Nothing of this stream was sent") from error
     except Refused as error:
-        raise TaskError(f"{where}: {error}. Nothing was sent") from error
+        raise TaskError(f"{where}: {error}. Nothing of this stream was sent") from error
     if workflow is None:
         raise TaskError(
-            f"{where}: there is no scenario with workflow_id {workflow_id}. Nothing was sent"
+            f"{where}: there is no scenario with workflow_id {workflow_id}. Nothing of this stream "
+            "was sent"
         )
     if not workflow.get("is_active", True):
         raise TaskError(
-            f"{where}: the scenario with workflow_id {workflow_id} is not active. Nothing was "
-            "sent; activate it in Altcraft, or set check_workflow to false"
+            f"{where}: the scenario with workflow_id {workflow_id} is not active. Nothing of "
+            "this stream was sent; activate it in Altcraft, or set check_workflow to false"
         )

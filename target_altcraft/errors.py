@@ -40,9 +40,10 @@ def shown(text: object, token: str = "") -> str:
         text: `error_text` of a call or task, of whatever type the server sent.
         token: The API token, masked wherever it stands.
     """
-    words = " ".join(str(text).split())
+    words = str(text)
     if token:
         words = words.replace(token, "***")
+    words = " ".join(words[: 10 * _SHOWN_CHARACTERS].split())  # no more is looked at than shown
     words = _DIGITS.sub("***", _EMAIL.sub("***", words))
     return words if len(words) <= _SHOWN_CHARACTERS else words[: _SHOWN_CHARACTERS - 1] + "…"
 

@@ -233,9 +233,12 @@ class Outcomes:
     def _unknown(self, leftover: Leftover) -> None:
         if self.journal is None or leftover.name == "":
             return
+        why = "an earlier run ended before its answer"
+        if leftover.task_id is not None:
+            why = f"Altcraft does not know task {leftover.task_id} of an earlier run any more"
         unknown = (
-            f"{leftover.name}: an earlier run ended before its answer; it is unknown whether its "
-            f"{len(leftover.digests)} profiles were accepted"
+            f"{leftover.name}: {why}; it is unknown whether its {len(leftover.digests)} profiles "
+            "were accepted"
         )
         if not self._resend:
             raise OutcomeUnknown(

@@ -21,7 +21,15 @@ logger = logging.getLogger(__name__)
 
 MISSING_TASK_SECONDS = 30.0
 """How long Altcraft may not know a task that it has accepted."""
-AGAIN = "STATE stays before this batch: a rerun sends it, and what came after it, again"
+
+
+def rerun(settings: Settings) -> str:
+    """Return what a rerun will do after a failure."""
+    stays = "STATE stays before this batch"
+    if settings.journal_path is None:
+        return f"{stays}: a rerun sends it, and what came after it, again"
+    return f"{stays}: by the journal, a rerun sends again only what was not accepted or failed"
+
 
 _GROWTH = 1.5
 _SHARE_OF_ELAPSED = 0.04
@@ -82,6 +90,7 @@ class TaskWatch:
         self._task_id = task_id
         self._name = name
         self._timeout = settings.task_timeout_seconds
+        self._rerun = rerun(settings)
         self._pace = PollPace(settings.poll_interval_seconds, settings.poll_max_interval_seconds)
         self.polls = 0
         self._accepted = time.monotonic()
@@ -125,7 +134,7 @@ class TaskWatch:
             if now >= deadline:
                 raise TaskError(
                     f"{self._name} has not ended within task_timeout_seconds ({self._timeout:g}); "
-                    f"it may still do so. {AGAIN}; its profiles may enter the scenario twice"
+                    f"it may still do so. {self._rerun}; its profiles may enter the scenario twice"
                 )
             wait = max(self._pace.wait(now - self._accepted, progress), at_least)
             if abandon.wait(min(wait, deadline - now)):
@@ -136,7 +145,7 @@ class TaskWatch:
         if status.failed:
             code = f", error {shown(status.error)}" if status.error else ""
             said = f", {status.text}" if status.text else ""
-            raise TaskFailed(f"{self._name} ended as '{status.state}'{code}{said}. {AGAIN}")
+            raise TaskFailed(f"{self._name} ended as '{status.state}'{code}{said}. {self._rerun}")
         if not status.completed and status.state != "running":
             self._warn_once(
                 f"status '{shown(status.state)}' is not known and counts as still running"
@@ -145,7 +154,7 @@ class TaskWatch:
 
     def _judge_failed_call(self, error: ApiError) -> None:
         if isinstance(error, Fatal) and error.code in {401, 403}:
-            raise TaskError(f"{self._name}: {error}. {AGAIN}") from error
+            raise TaskError(f"{self._name}: {error}. {self._rerun}") from error
         if error.code not in {400, 404}:  # which mean "no such task"
             self._missing_since = None
         elif self._missing_since is None:
@@ -153,7 +162,7 @@ class TaskWatch:
         elif time.monotonic() - self._missing_since >= MISSING_TASK_SECONDS:
             raise TaskVanished(
                 f"{self._name} has vanished: {error.text}. Its profiles may have been imported or "
-                f"not. {AGAIN}; they may enter the scenario twice"
+                f"not. {self._rerun}; they may enter the scenario twice"
             ) from error
         self._warn_once(f"{error}; asking again")
 

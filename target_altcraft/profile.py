@@ -31,6 +31,7 @@ _DATE_TIME = re.compile(
     re.ASCII,
 )
 _METADATA = "_sdc_"
+_MOST_DIGITS = 40
 _UTC = {None, "Z", "z", "+00:00", "-00:00", "+0000", "+00"}
 _DEFAULT_MATCH_COLUMN = {
     "email": "email",
@@ -309,6 +310,8 @@ class EntryPlan:
             if match.strip():
                 return match
         elif isinstance(match, (int, float, Decimal)) and not isinstance(match, bool):
+            if isinstance(match, Decimal) and match.adjusted() > _MOST_DIGITS:
+                raise self._no_match("is a number beyond all bounds")
             return format(match, "f") if isinstance(match, Decimal) else str(match)
         elif match is not None:
             raise self._no_match("is neither text nor a number")

@@ -25,6 +25,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.summary import Summary
 
 _PACKAGES = ("target-altcraft", "singer-sdk", "requests", "msgspec", "jsonschema-rs")
+_SECRET = {"token", "stream_map_config"}  # the second may hold the salt of a hash
 _WIDTH = 1000
 _LANE_HEIGHT = 16
 _COLOURS = {
@@ -113,7 +114,7 @@ class Report:
             "seconds": self.now(),
             "streams": {name: c.as_dict() for name, c in summary.streams().items()},
             "tasks": tasks,
-            "settings": {k: "***" if k == "token" else v for k, v in settings.items()},
+            "settings": {k: "***" if k in _SECRET else v for k, v in settings.items()},
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in _PACKAGES},

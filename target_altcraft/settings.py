@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
+_MOST_DIGITS = 30
 _LONGEST_SECONDS = 31_536_000  # a year; clocks and locks cannot count for ever
 API_PATH = "/api/v1.1"
 ENV_PREFIX = "TARGET_ALTCRAFT_"
@@ -556,7 +557,7 @@ def _number(value: str | Decimal | float, *, integer: bool) -> t.Any:  # noqa: A
         number = Decimal(value)
     except InvalidOperation:
         return value
-    if not number.is_finite():
+    if not number.is_finite() or number.adjusted() > _MOST_DIGITS:
         return value if isinstance(value, str) else str(value)
     if number == number.to_integral_value():
         return int(number)
@@ -574,7 +575,7 @@ _ALLOWED: dict[str, t.Callable[[t.Any], str]] = {
     "maximum": lambda bound: f"must be at most {bound}",
     "exclusiveMinimum": lambda bound: f"must be greater than {bound}",
     "minLength": lambda _: "must not be empty",
-    "pattern": lambda pattern: f"must match {pattern}",
+    "pattern": lambda _: "must end in .html or .json",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gzip
 import logging
 import os
@@ -318,6 +319,10 @@ class TargetAltcraft(Target):
         Raises:
             Rejection: If it cannot be delivered.
         """
+        mark = route.boundary.mark(record) if route.boundary is not None else None
+        if mark is not None and route.boundary and route.boundary.repeats(mark):
+            self.summary.skip(route.name, "repeated at the bookmark, not sent")
+            return
         mapped = _mapped(route.stream_map, record)
         if mapped is None:
             self.summary.skip(route.name, "dropped by the stream map")
@@ -326,10 +331,7 @@ class TargetAltcraft(Target):
         entry = sink.entry(mapped)
         row = NO_ROW
         if self._keeps_rows:
-            row = self._row(route, record, mapped, entry)
-            if row.mark is not None and route.boundary and route.boundary.repeats(row.mark):
-                self.summary.skip(route.name, "repeated at the bookmark, not sent")
-                return
+            row = self._row(sink, record, mapped, entry)._replace(mark=mark)
             if row.digest and self.outcomes.settled_before(sink.settings, row):
                 return
         if route.name not in self._streams_checked:
@@ -345,15 +347,14 @@ class TargetAltcraft(Target):
         return any((outcomes.rejects, outcomes.receipts, outcomes.journal))
 
     def _row(
-        self, route: _Route, record: dict[str, t.Any], mapped: dict[str, t.Any], entry: Entry
+        self, sink: AltcraftSink, record: dict[str, t.Any], mapped: dict[str, t.Any], entry: Entry
     ) -> Row:
         """Return what is kept beside an entry: only what the settings ask for."""
-        outcomes, sink, boundary = self.outcomes, route.sink, route.boundary
+        outcomes = self.outcomes
         return Row(
             message=self._original(record) if outcomes.rejects is not None else b"",
             key=sink.key(mapped) if outcomes.receipts is not None else None,
             digest=sink.entry_digest(entry) if outcomes.journal is not None else b"",
-            mark=boundary.mark(record) if boundary is not None else None,
         )
 
     def _original(self, record: dict[str, t.Any]) -> bytes:
@@ -449,6 +450,9 @@ class TargetAltcraft(Target):
         Raises:
             TargetError: If a file cannot be opened, or a task of an earlier run failed.
         """
+        self._reader.wakeup.listen_to_signals()
+        if self.settings.dry_run:
+            logger.warning("dry run: nothing is sent, no STATE is emitted, no file is written")
         self.delivery.resume(self.outcomes.leftovers)
         self.outcomes.resumed()
 
@@ -460,16 +464,27 @@ class TargetAltcraft(Target):
         self.delivery.close()
         super().process_endofpipe()
         self.outcomes.finish(self._streams_seen, state_was_emitted=self._state_was_emitted)
+        for source in self._unmatched_stream_maps():
+            logger.warning("stream_maps: no stream came that '%s' is for", source)
         for name in self.settings.streams:
             if name not in self._streams_seen:
                 hint = settings_module.nearest(name, self._streams_seen)
                 logger.warning("streams.%s: no such stream came%s", name, hint)
         self._log_summary()
 
+    def _unmatched_stream_maps(self) -> list[str]:
+        sources = [
+            definition.get("__source__", name) if isinstance(definition, dict) else name
+            for name, definition in self.config.get("stream_maps", {}).items()
+        ]
+        return [s for s in sources if s != "__else__" and not fnmatch.filter(self._routes, s)]
+
     def wind_down(self) -> None:
         """Await what is in flight after a failure, and say what had to be abandoned."""
         self.delivery.drain()
         again = "a rerun without journal_path sends these again"
+        if self.settings.journal_path is not None:
+            again = "by the journal, a rerun asks about it first"
         for flight in self.delivery.close():
             logger.error("abandoned: %s; Altcraft may still complete it, and %s", flight, again)
         self._log_summary()
@@ -521,7 +536,7 @@ def _mapped(stream_map: StreamMap, record: dict[str, t.Any]) -> dict[str, t.Any]
     try:
         return stream_map.transform(record)
     except MapExpressionError as error:
-        raise Rejection("stream_map", f"a stream map failed: {error}") from None
+        raise Rejection("stream_map", f"a stream map failed: {str(error).rstrip('.')}") from None
     except TargetError:
         raise
     except Exception as error:  # noqa: BLE001 - an expression can raise anything

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 
 
 class Wakeup:
@@ -21,6 +22,10 @@ class Wakeup:
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
+
+    def listen_to_signals(self) -> None:
+        """Have every signal ring, whichever thread the system delivers it to."""
+        signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 
     def ring(self) -> None:
         """Wake the main thread; safe in any thread and in a signal handler."""

@@ -266,7 +266,7 @@ BAD_INPUT: dict[str, tuple[list[t.Any], dict[str, t.Any], str]] = {
     "unknown workflow": (
         [schema(), customer(1), state(1)],
         {"workflow_id": 77},
-        "there is no scenario with workflow_id 77. Nothing was sent",
+        "there is no scenario with workflow_id 77. Nothing of this stream was sent",
     ),
     "missing setting": ([], {"token": None}, "settings: token must be set"),
     "token as a number": ([], {"token": 4711081542}, "settings: token must be of type string"),

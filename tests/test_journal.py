@@ -180,6 +180,32 @@ def test_after_a_task_that_failed_or_vanished_the_next_run_gets_through(
     assert ("twice" in second.stderr) == (fault == "task:vanished")
 
 
+def test_a_task_that_never_ends_does_not_hold_the_journal_for_ever(
+    sandbox: Sandbox, deliver: Deliver, settings: dict[str, t.Any], tmp_path: Path
+) -> None:
+    sandbox.add_fault("task", "stuck")
+    messages = [schema(), customer(1), state(1)]
+    impatient = {**settings, "task_timeout_seconds": 1}
+    assert deliver(messages, impatient).status == 1
+    second = deliver(messages, impatient)
+    assert (second.status, second.states) == (1, [])
+    assert "To get past it, set journal_path to a new file" in second.error
+    third = deliver(messages, {**impatient, "journal_path": str(tmp_path / "new")})
+    assert (third.status, third.bookmarks) == (0, [1])
+    assert len(sandbox.tasks) == 2
+
+
+def test_a_refresh_is_noticed_even_by_records_that_the_stream_map_drops(
+    sandbox: Sandbox, deliver: Deliver, settings: dict[str, t.Any]
+) -> None:
+    head = bookmarked()
+    more = {**settings, "stream_maps": {"customers": {"__filter__": "id > 1"}}}
+    messages = [head, at(1, "2024-05-06T09:00:00Z"), at(2, NOON), state(1)]
+    for runs in (1, 2):
+        assert deliver(messages, more).status == 0
+        assert sent(sandbox) == [2] * runs
+
+
 def test_another_stream_does_not_wipe_what_protects_the_resume(
     sandbox: Sandbox,
     deliver: Deliver,
