@@ -173,7 +173,7 @@ class Dice:
     """Chance that falls the same way on every version of Python."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - made-up people, no secrets
+        self._random = random.Random(seed)
 
     def below(self, bound: int) -> int:
         """Return a number from 0 to `bound` - 1."""

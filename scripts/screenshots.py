@@ -10,6 +10,7 @@ import argparse
 import base64
 import contextlib
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,7 @@ SCALE = 1
 MAX_BYTES = 300_000
 LAST_TASK_SECONDS = 15.0
 SHOWN_PROGRESS = 40
+REJECTED_CUSTOMER = 42
 RUN_SECONDS = 120.0
 WAIT_SECONDS = 30.0
 
@@ -132,7 +134,7 @@ def sandbox_page(browser: webdriver.Chrome) -> Iterator[int]:
     """Show the sandbox after a run over the example data, and after what must not happen."""
     with Sandbox(port=0, task_seconds=0.4) as sandbox:
         sandbox.add_fault("submit:http,status=503,text=Try again,retry_after=0,times=1,after=2")
-        run_target(sandbox)
+        run_target(sandbox, {})
         misuse(sandbox)
         resize(browser, MAX_HEIGHT)
         browser.get(sandbox.url)
@@ -143,14 +145,39 @@ def sandbox_page(browser: webdriver.Chrome) -> Iterator[int]:
         yield bottom(browser)
 
 
-def run_target(sandbox: Sandbox) -> None:
-    """Pipe the example input through the installed target, with the example settings.
+@contextlib.contextmanager
+def report_page(browser: webdriver.Chrome) -> Iterator[int]:
+    """Show the report of a run over the example data in which not everything went well."""
+    seconds = random.Random(1)
+    with Sandbox(port=0) as sandbox, tempfile.TemporaryDirectory() as folder:
+        sandbox.task_seconds = lambda _number, _entries: seconds.uniform(0.3, 1.5)
+        sandbox.fail_where = lambda entry: entry["data"].get("customer_id") == REJECTED_CUSTOMER
+        sandbox.add_fault("submit:http,status=502,times=1,after=4")
+        path = Path(folder) / "report.html"
+        more = {
+            "report_path": str(path),
+            "rejects_path": f"{folder}/rejects",
+            "batch_size_rows": 25,
+        }
+        run_target(sandbox, more)
+        resize(browser, MAX_HEIGHT)
+        browser.get(path.as_uri())
+        find(browser, "svg")
+        yield bottom(browser)
+
+
+def run_target(sandbox: Sandbox, more: Json) -> None:
+    """Pipe the example input through the installed target.
+
+    Args:
+        sandbox: Where it delivers to.
+        more: Settings beside those of the example.
 
     Raises:
         SystemExit: It failed.
     """
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
-    config.update(api_url=sandbox.url, token=sandbox.token)
+    config.update(api_url=sandbox.url, token=sandbox.token, **more)
     with tempfile.TemporaryDirectory() as folder, INPUT.open("rb") as messages:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(config), encoding="utf-8")
@@ -221,6 +248,7 @@ def bottom(browser: webdriver.Chrome) -> int:
 
 PAGES: dict[str, Callable[[webdriver.Chrome], AbstractContextManager[int]]] = {
     "sandbox": sandbox_page,
+    "report": report_page,
 }
 """Name of the picture: what brings the browser to the page and yields the height to show."""
 

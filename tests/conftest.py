@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
 import typing as t
 
 import pytest
 from harness import TOKEN, run
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 from target_altcraft.sandbox import Sandbox
 
@@ -12,6 +15,23 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from harness import Result
+
+
+CHROMIUM = shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--window-size=1280,1000",
+)
 
 
 @pytest.fixture
@@ -41,3 +61,21 @@ def deliver(config: dict[str, t.Any], tmp_path: Path) -> Callable[..., Result]:
         return run(messages, {**config, **(settings or {})}, tmp_path, **how)
 
     return _deliver
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("no Chromium here")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    running = webdriver.Chrome(options, Service(DRIVER))
+    running.set_page_load_timeout(30)
+    running.set_script_timeout(30)
+    try:
+        yield running
+    finally:
+        running.quit()

@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from harness import Result
+    from selenium import webdriver
 
     from target_altcraft.sandbox import Sandbox
 
@@ -154,7 +155,7 @@ def test_a_report_that_cannot_be_written_warns(deliver: Deliver, tmp_path: Path)
 def test_a_report_of_another_kind_is_refused(deliver: Deliver) -> None:
     result = deliver([], {"report_path": "report.txt"})
     assert result.status == 1
-    assert "report_path must match" in result.error
+    assert "report_path must end in" in result.error
 
 
 def fake_tasks(number: int, stream: str = "customers") -> list[dict[str, t.Any]]:
@@ -183,24 +184,47 @@ def test_a_timeline_has_a_bar_per_task_and_a_lane_per_task_in_flight(number: int
     assert f'viewBox="0 0 1000 {4 * 16}"' in svg
 
 
-def test_names_on_the_page_are_escaped() -> None:
-    hostile = "<script>alert(1)</script>"
-    page = as_html(
+HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\u202eabc"
+
+
+def page_of(number: int, text: str) -> str:
+    counts = {"read": 1, "delivered": 0, "rejected": {text: 1}, "skipped": {}, "resent": 0}
+    return as_html(
         {
             "exit_status": 1,
-            "message": hostile,
+            "message": text,
             "started_at": "a",
             "ended_at": "b",
-            "seconds": 5.0,
-            "streams": {
-                hostile: {"read": 1, "delivered": 0, "rejected": {}, "skipped": {}, "resent": 0}
-            },
-            "tasks": fake_tasks(2, hostile),
-            "settings": {"x": hostile},
+            "seconds": number * 0.5 + 2,
+            "streams": {text: counts},
+            "tasks": fake_tasks(number, text),
+            "settings": {"x": text},
             "versions": {},
         }
     )
+
+
+def test_names_on_the_page_are_escaped() -> None:
+    page = page_of(2, HOSTILE)
     assert "<script" not in page
+    assert "<img" not in page
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(5, "customers"), (5000, "customers"), (5, HOSTILE), (5, "x" * 100_000)]
+)
+def test_the_page_is_readable_in_a_browser_and_runs_nobodys_text(
+    driver: webdriver.Chrome, tmp_path: Path, number: int, text: str
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page_of(number, text), encoding="utf-8")
+    driver.get(path.as_uri())
+    assert driver.execute_script("return window.pwned === undefined")
+    assert driver.execute_script("return document.querySelectorAll('svg g').length") == number
+    rows = "return document.querySelectorAll('.scroll tbody tr').length"
+    assert driver.execute_script(rows) == number
+    wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert driver.execute_script(wide)
 
 
 def test_a_person_at_a_terminal_sees_a_live_line(config: dict[str, t.Any], tmp_path: Path) -> None:

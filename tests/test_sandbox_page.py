@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import typing as t
@@ -13,13 +12,11 @@ import typing as t
 import pytest
 import requests
 from harness import DEADLINE_SECONDS, TOKEN, wait_for
-from selenium import webdriver
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
     NoSuchElementException,
     StaleElementReferenceException,
 )
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
@@ -32,24 +29,11 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from selenium import webdriver
+
 Json = dict[str, t.Any]
 
 SUBMIT = "api/v1.1/workflows/import_and_start_batch_task"
-CHROMIUM = shutil.which("chromium")
-DRIVER = shutil.which("chromedriver")
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-proxy-server",
-    "--window-size=1280,1000",
-)
 
 
 def post(sandbox: Sandbox, *entries: Json, **root: object) -> requests.Response:
@@ -272,24 +256,6 @@ class Page:
 
     def choose(self, selector: str, value: str) -> None:
         Select(self.driver.find_element(By.CSS_SELECTOR, selector)).select_by_value(value)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("no Chromium here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = webdriver.Chrome(options, Service(DRIVER))
-    running.set_page_load_timeout(30)
-    running.set_script_timeout(30)
-    try:
-        yield running
-    finally:
-        running.quit()
 
 
 @pytest.fixture
