@@ -144,12 +144,28 @@ class OpenBatches:
             Rejection: If no request could hold the entry.
         """
         body, identity = entry
+        size = len(body) + 1  # with its comma
+        batch = self._open.get(stream.name)
+        if batch is None or len(self._open) > 1 or batch.size + size > self._limit.bytes:
+            batch = self._with_room(stream, size, identity)
+        batch.entries.append(body)
+        batch.rows.append(row)
+        batch.identities.add(identity)
+        batch.size += size
+        self._bytes += size
+        if len(batch.entries) == self._max_rows:
+            self._close(batch)
+
+    def _with_room(self, stream: StreamSettings, size: int, identity: str) -> Batch:
+        """Return the batch that an entry goes to, after closing what must go out before it.
+
+        Raises:
+            Rejection: If no request could hold the entry.
+        """
         known = self._envelopes.get(stream.name)
         if known is None:
             known = envelope(stream, self._token), identity_space(stream)
             self._envelopes[stream.name] = known
-        budget = self._limit.bytes
-        size = len(body) + 1  # with its comma
         alone = known[0].size + size - 1
         if alone > self._limit.maximum:
             raise Rejection(
@@ -158,20 +174,14 @@ class OpenBatches:
                 f"batch_size_bytes ({self._limit.maximum})",
             )
         batch = self._open.get(stream.name)
-        if batch and batch.size + size > budget:
+        if batch and batch.size + size > self._limit.bytes:
             self._close(batch)
         while self._open and self._bytes + self._added(stream, size) > self._limit.maximum:
             self._close(max(self._open.values(), key=lambda batch: batch.size))
         batch = self._open.get(stream.name) or self._new(stream, *known)
-        while len(self._open) > 1 and self._must_close_first(batch, identity or ""):
+        while len(self._open) > 1 and self._must_close_first(batch, identity):
             batch = self._new(stream, *known)
-        batch.entries.append(body)
-        batch.rows.append(row)
-        batch.identities.add(identity or "")
-        batch.size += size
-        self._bytes += size
-        if len(batch.entries) == self._max_rows:
-            self._close(batch)
+        return batch
 
     def close_aged(self) -> None:
         """Close the batches that have been open for longer than `MAX_AGE_SECONDS`."""

@@ -53,6 +53,7 @@ LIST = "workflows/list"
 USER_AGENT = f"target-altcraft/{version('target-altcraft')}"
 
 _CHUNK_BYTES = 256 * 1024
+"""About as much of a body is joined at a time."""
 _FRESH_SECONDS = 1.0
 """An idle connection older than this is not reused for a submit: a server that drops it just then
 would make the outcome look unknown. Usual keep-alive time-outs are 2 seconds and more."""
@@ -139,18 +140,12 @@ class Body:
         if self.wire is not None:
             self.wire.on()
         self.started = True
-        chunk = [self._envelope.start]
-        pending = len(self._envelope.start)
-        separator = b""
-        for entry in self._entries:
-            chunk += (separator, entry)
-            separator = b","
-            pending += len(entry) + 1
-            if pending >= _CHUNK_BYTES:
-                yield b"".join(chunk)
-                chunk, pending = [], 0
-        chunk.append(self._envelope.end)
-        yield b"".join(chunk)
+        step = max(1, _CHUNK_BYTES * len(self._entries) // self._size)
+        before = self._envelope.start
+        for first in range(0, max(1, len(self._entries)), step):
+            yield before + b",".join(self._entries[first : first + step])
+            before = b","
+        yield self._envelope.end
         self.handed_over = True
 
 

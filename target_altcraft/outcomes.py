@@ -300,5 +300,6 @@ def faults_of(items: Sequence[t.Any]) -> list[Fault]:
     return [
         Fault(position, *fault)
         for position, item in enumerate(items)
-        if (fault := item_fault(item)) is not None
+        if not (isinstance(item, dict) and item.get("profile_id") and not item.get("error"))
+        and (fault := item_fault(item)) is not None
     ]

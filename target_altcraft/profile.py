@@ -47,8 +47,8 @@ class Entry(t.NamedTuple):
 
     body: bytes
     """The entry as JSON."""
-    identity: str | None
-    """The match value as the API compares it; None where the request alone tells."""
+    identity: str
+    """The match value as the API compares it; empty where only Altcraft knows who is meant."""
 
 
 class Row(t.NamedTuple):
@@ -91,13 +91,12 @@ def to_utc(value: str | dt.date) -> str:
         raise ValueError(value)
     date, time, fraction, zone = match.groups()
     if time is None:
-        dt.date.fromisoformat(date)
+        dt.date.fromisoformat(date)  # raises what is no date
         return f"{date}T00:00:00Z"
     moment = dt.datetime.fromisoformat(f"{date}T{time}")
     if zone not in _UTC:
         moment -= _offset(zone)
-    digits = f".{fraction[1:]}" if fraction else ""
-    return f"{moment.isoformat()}{digits}Z"
+    return f"{moment.isoformat()}.{fraction[1:]}Z" if fraction else f"{moment.isoformat()}Z"
 
 
 def _offset(zone: str) -> dt.timedelta:
@@ -297,12 +296,13 @@ class EntryPlan:
         profile: dict[str, t.Any],  # noqa: ARG002
         entry: dict[str, t.Any],
         match: t.Any,  # noqa: ANN401, ARG002
-    ) -> None:
+    ) -> str:
         if not entry.get("custom_request"):  # an empty query would find every profile there is
             raise Rejection(
                 "no_match_value",
                 f"no match value in column '{self._stream.custom_request_column}'",
             )
+        return ""
 
     def _text(self, match: t.Any) -> str:  # noqa: ANN401
         """Return a match value as text, however the source typed it."""

@@ -95,13 +95,17 @@ class LineReader(GenericSingerReader[str]):
             self.line = line
             if not line or line.isspace():
                 continue
-            message = self.deserialize_json(line)
-            kind = str(message.get("type")) if isinstance(message, dict) else ""
-            callback = callbacks.get(kind)
-            if callback is None:
+            try:
+                message = _decode(line)
+            except (ValueError, RecursionError, InvalidOperation):
+                message = self.deserialize_json(line)
+            try:
+                kind = message["type"]
+                callback = callbacks[kind]
+            except (KeyError, TypeError):
                 raise InvalidInputLine(
                     f"line {self.line_number} of the input is not a Singer message of a known type"
-                )
+                ) from None
             callback(message)
             counts[kind] += 1
         return counts

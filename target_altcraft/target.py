@@ -22,7 +22,7 @@ from singer_sdk.exceptions import (
 )
 from singer_sdk.helpers._batch import BatchConfig, StorageTarget
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
-from singer_sdk.mapper import RemoveRecordTransform
+from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_altcraft import settings as settings_module
@@ -66,6 +66,8 @@ class _Route(t.NamedTuple):
     name: str
     sink: AltcraftSink
     stream_map: StreamMap
+    is_plain: bool
+    """Whether the stream map changes nothing."""
     boundary: Boundary | None
 
 
@@ -263,11 +265,17 @@ class TargetAltcraft(Target):
             boundary = Boundary(sink.settings, column, schema, journal.boundary(name))
             journal.remember_greatest(name, boundary.remembered)
             self._boundaries[name] = boundary
-        return _Route(name, sink, stream_map, self._boundaries.get(name))
+        is_plain = type(stream_map) is SameRecordTransform and not stream_map.flattening_enabled
+        return _Route(name, sink, stream_map, is_plain, self._boundaries.get(name))
 
     def _process_record_message(self, message_dict: dict[str, t.Any]) -> None:
-        self._assert_line_requires(message_dict, requires={"stream", "record"})
-        self._take(message_dict["stream"], message_dict["record"], message_dict)
+        try:
+            stream, record = message_dict["stream"], message_dict["record"]
+        except KeyError:
+            self._assert_line_requires(message_dict, requires={"stream", "record"})
+            raise
+        only = rejecting_stream(message_dict) if "rejection" in message_dict else None
+        self._take(stream, record, only)
 
     def _process_batch_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "encoding", "manifest"})
@@ -275,7 +283,7 @@ class TargetAltcraft(Target):
         for number, row in enumerate(self._batch_rows(message_dict)):
             if number % _TICK_ROWS == 0:
                 self._tick()
-            self._take(self._batch_stream, row, message_dict)
+            self._take(self._batch_stream, row, None)
         self._batch_stream = None
 
     def _process_state_message(self, message_dict: dict[str, t.Any]) -> None:
@@ -289,17 +297,23 @@ class TargetAltcraft(Target):
     def _handle_max_record_age(self) -> None:
         """Do nothing: the SDK would drain every five minutes; batches have their own age here."""
 
-    def _take(self, stream: str, record: t.Any, message: Mapping[str, t.Any]) -> None:  # noqa: ANN401
-        """Bring one record of the input on its way, once for each stream it is mapped to."""
-        routes = self._routes.get(stream)
-        if routes is None:
+    def _take(self, stream: str, record: t.Any, only: str | None) -> None:  # noqa: ANN401
+        """Bring one record of the input on its way, once for each stream it is mapped to.
+
+        Args:
+            stream: The tap's name of the stream.
+            record: As the tap sent it.
+            only: The one output stream that it is for, if it is a reject that is replayed.
+        """
+        try:
+            routes = self._routes[stream]
+        except (KeyError, TypeError):
             raise RecordsWithoutSchemaException(
                 f"a record of stream '{stream}' came before its SCHEMA message (line "
                 f"{self._reader.line_number} of the input)"
-            )
+            ) from None
         if not isinstance(record, dict):
             raise InvalidInputLine(f"a record of stream '{stream}' is not an object")
-        only = rejecting_stream(message)
         deleted = record.get("_sdc_deleted_at") is not None
         for route in routes:
             if only is not None and route.name != only:
@@ -323,7 +337,7 @@ class TargetAltcraft(Target):
         if mark is not None and route.boundary and route.boundary.repeats(mark):
             self.summary.skip(route.name, "repeated at the bookmark, not sent")
             return
-        mapped = _mapped(route.stream_map, record)
+        mapped = record if route.is_plain else _mapped(route.stream_map, record)
         if mapped is None:
             self.summary.skip(route.name, "dropped by the stream map")
             return

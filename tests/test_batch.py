@@ -97,7 +97,7 @@ class Road:
         number = next(self._numbers)
         body = json.dumps({"n": number, "pad": ""}, separators=(",", ":")).encode()
         body = body[:-2] + b"x" * max(0, size - len(body)) + body[-2:]
-        identity = None if to.matching == "custom_request" else customer
+        identity = "" if to.matching == "custom_request" else customer
         self.open.add(to, Entry(body, identity))
         return number
 

@@ -638,7 +638,7 @@ def test_custom_request_stands_at_the_entry() -> None:
         "data": {"_city": "Tver"},
         "custom_request": query,
     }
-    assert entry.identity is None
+    assert entry.identity == ""
 
 
 @pytest.mark.parametrize("query", ["{}", 5, [{}], True])
