@@ -140,7 +140,7 @@ class Body:
         if self.wire is not None:
             self.wire.on()
         self.started = True
-        step = max(1, _CHUNK_BYTES * len(self._entries) // self._size)
+        step = max(1, _CHUNK_BYTES * len(self._entries) // max(1, self._size))
         before = self._envelope.start
         for first in range(0, max(1, len(self._entries)), step):
             yield before + b",".join(self._entries[first : first + step])
