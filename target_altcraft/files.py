@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import typing as t
 
@@ -62,8 +63,6 @@ class JsonLines:
             return file.read() == b"\n"
 
     def _is_regular(self) -> bool:
-        import stat  # noqa: PLC0415
-
         return stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def _error(self, error: OSError) -> OutputError:

@@ -25,6 +25,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DIGEST_BYTES = 16
+SETTLED = bytes(DIGEST_BYTES)
+"""Stands where the digest of an entry stood that is settled; positions must not shift."""
 _APPLICATION_ID = 0x416C7463  # "Altc"
 _VERSION = 1
 _MAGIC = b"SQLite format 3\0"
@@ -224,13 +226,23 @@ class Journal:
             for _, stream, greatest in due:
                 self._acknowledge(db, stream, greatest)
 
-    def finish(self, leftovers: Sequence[Leftover]) -> None:
-        """End a run that went well: its own requests go, and so do these of earlier ones."""
+    def finish(self, over: Sequence[Leftover], kept: Sequence[Leftover]) -> None:
+        """End a run that went well: its own requests go.
+
+        Args:
+            over: Requests of earlier runs that go as well.
+            kept: Those that stay, without the entries that were settled in this run.
+        """
         with self._transaction() as db:
             for request in [r for requests in self._batches.values() for r in requests]:
                 db.execute("DELETE FROM request WHERE id = ?", (request,))
-            for leftover in leftovers:
+            for leftover in over:
                 db.execute("DELETE FROM request WHERE id = ?", (leftover.id,))
+            for leftover in kept:
+                db.execute(
+                    "UPDATE request SET digests = ? WHERE id = ?",
+                    (b"".join(leftover.digests), leftover.id),
+                )
 
     def forget_failed(self) -> None:
         """Forget the tasks whose failure was reported: the next run sends their records."""

@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 
 from target_altcraft.boundary import greatest
 from target_altcraft.errors import OutcomeUnknown, TaskError
-from target_altcraft.journal import Journal
+from target_altcraft.journal import SETTLED, Journal
 from target_altcraft.receipts import Receipts
 from target_altcraft.rejects import Reject, Rejects
 from target_altcraft.report import Report
@@ -210,6 +210,7 @@ class Outcomes:
         if not waiting:
             return False
         leftover, position = waiting.popleft()
+        leftover.digests[position] = SETTLED
         if not leftover.known:
             self._unknown(leftover)
             return False
@@ -259,25 +260,23 @@ class Outcomes:
         """
         if self.journal is None:
             return
-        open_ones = {id(left) for waiting in self._by_digest.values() for left, _ in waiting}
-        over, unmatched = [], 0
+        over, kept, unmatched = [], [], 0
         for leftover in self.leftovers:
             if leftover.stream not in streams:
                 continue
-            if id(leftover) not in open_ones:
+            still_open = sum(entry != SETTLED for entry in leftover.digests)
+            if still_open and not state_was_emitted:
+                kept.append(leftover)
+            else:
                 over.append(leftover)
-            elif state_was_emitted:
-                over.append(leftover)
-                unmatched += sum(
-                    left is leftover for waiting in self._by_digest.values() for left, _ in waiting
-                )
+                unmatched += still_open
         if unmatched:
             logger.info(
                 "%d profiles that an earlier run had sent did not come again; the journal forgets "
                 "them",
                 unmatched,
             )
-        self.journal.finish(over)
+        self.journal.finish(over, kept)
 
 
 def item_fault(item: object) -> tuple[str, str] | None:

@@ -247,6 +247,25 @@ def test_what_never_came_again_is_dropped_with_one_line(
     assert requests_left(journal) == 0
 
 
+def test_what_was_settled_without_a_state_is_not_settled_again(
+    sandbox: Sandbox,
+    deliver: Deliver,
+    config: dict[str, t.Any],
+    settings: dict[str, t.Any],
+    tmp_path: Path,
+) -> None:
+    more = {**settings, "batch_size_rows": 2}
+    with TargetProcess({**config, **more}, tmp_path) as target:
+        target.feed([schema(), customer(1), customer(2)])
+        wait_for(lambda: "completed after" in target.log(), "both are delivered")
+        target.terminate(signal.SIGKILL)
+        target.wait()
+    assert deliver([schema(), customer(1)], more).status == 0
+    assert sent(sandbox) == [1, 2]
+    assert deliver([schema(), customer(1), customer(2)], more).status == 0
+    assert sent(sandbox) == [1, 2, 1]
+
+
 def test_a_second_run_on_the_same_journal_stops(
     sandbox: Sandbox, config: dict[str, t.Any], settings: dict[str, t.Any], tmp_path: Path
 ) -> None:

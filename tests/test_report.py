@@ -89,8 +89,14 @@ def test_a_report_after_a_failed_task(sandbox: Sandbox, deliver: Deliver, path: 
     assert report["streams"]["customers"]["delivered"] == sum(task.size for task in completed)
 
 
-def test_a_report_after_a_signal_and_after_the_resumed_run(
-    sandbox: Sandbox, config: dict[str, t.Any], deliver: Deliver, path: Path, tmp_path: Path
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_report_after_a_signal_or_a_crash_and_after_the_resumed_run(
+    sandbox: Sandbox,
+    config: dict[str, t.Any],
+    deliver: Deliver,
+    path: Path,
+    tmp_path: Path,
+    signum: int,
 ) -> None:
     sandbox.task_seconds = lambda _, entries: 2.0 if entries[0]["data"]["id"] else 0.0
     more = {
@@ -104,16 +110,16 @@ def test_a_report_after_a_signal_and_after_the_resumed_run(
         target.feed(messages)
         wait_for(lambda: "completed after" in target.log(), "the first is delivered")
         wait_for(lambda: target.log().count("accepted as task") == 3, "two more in flight")
-        target.terminate()
-        assert target.wait().status == 128 + signal.SIGTERM
-    report = read(path)
-    assert report["exit_status"] == 143
-    assert sorted(task["outcome"] for task in report["tasks"]) == [
-        "delivered",
-        "in flight",
-        "in flight",
-    ]
-    assert report["streams"]["customers"]["delivered"] == 1
+        target.terminate(signum)
+        target.wait()
+    if signum == signal.SIGTERM:
+        report = read(path)
+        assert report["exit_status"] == 143
+        outcomes = sorted(task["outcome"] for task in report["tasks"])
+        assert outcomes == ["delivered", "in flight", "in flight"]
+        assert report["streams"]["customers"]["delivered"] == 1
+    else:
+        assert not path.exists()
     result = deliver(messages, more)
     assert result.status == 0, result.stderr
     report = read(path)
