@@ -143,7 +143,7 @@ class OpenBatches:
         Raises:
             Rejection: If no request could hold the entry.
         """
-        body, identity = entry
+        body, identity = entry.body, entry.identity
         size = len(body) + 1  # with its comma
         batch = self._open.get(stream.name)
         if batch is None or len(self._open) > 1 or batch.size + size > self._limit.bytes:

@@ -279,6 +279,7 @@ class Delivery:
         client = Client(self._settings, self._halt)
         while (job := self._queue.get()) is not None:
             job(client)
+            del job  # an idle worker would keep its last batch
             self._wakeup.ring()
         client.close()
 

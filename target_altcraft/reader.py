@@ -19,7 +19,7 @@ from target_altcraft.wakeup import Wakeup
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _TICK_SECONDS = 1.0
 _TICK_LINES = 1000
 

@@ -146,7 +146,7 @@ class TargetAltcraft(Target):
         """What becomes of the records; opens the files that settings name."""
         return Outcomes(self.settings)
 
-    @property
+    @cached_property
     def summary(self) -> Summary:
         """The counts."""
         return self.outcomes.summary
