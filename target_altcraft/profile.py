@@ -11,6 +11,7 @@ import math
 import re
 import typing as t
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 
@@ -104,6 +105,7 @@ def to_utc(value: str | dt.date) -> str:
     return f"{text}.{fraction[1:]}Z" if fraction else f"{text}Z"
 
 
+@lru_cache(maxsize=256)
 def _offset(zone: str) -> dt.timedelta:
     minutes = int(zone[1:3]) * 60 + int(zone[3:].lstrip(":") or 0)
     offset = dt.timedelta(minutes=minutes)

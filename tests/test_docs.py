@@ -343,7 +343,8 @@ def test_what_a_recipe_says_arrives(
     config = yaml.safe_load(recipe_block(recipe, "config"))
     result = deliver(lines, adapted(config))
     assert result.status == 0, result.stderr
-    assert "| WARNING" not in result.stderr
+    warnings = [line for line in result.log("WARNING") if "EOLWarning" not in line]
+    assert warnings == []  # save the SDK's own about an old Python
     (expected,) = json_values(recipe_block(recipe, "arrives"))
     assert arrived(sandbox) == plain(expected)
     assert result.states == [json.loads(line)["value"] for line in lines if '"STATE"' in line]
