@@ -30,6 +30,7 @@ _DATE_TIME = re.compile(
     r"\s?([Zz]|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?",
     re.ASCII,
 )
+_WITH_OFFSET = {"--T::+:", "--T::-:"}  # every third character of 2024-01-31T23:59:59+03:00
 _HOURS_AND_MINUTES = len("23:59")
 _METADATA = "_sdc_"
 _MOST_DIGITS = 40
@@ -89,9 +90,13 @@ def to_utc(value: str | dt.date) -> str:
     """
     if not isinstance(value, str):
         value = value.isoformat()
-    if value[4::3] == "--":  # every third character of 2024-01-31
+    separators = value[4::3]
+    if separators == "--":  # every third character of 2024-01-31
         dt.date.fromisoformat(value)  # raises what is no date
         return f"{value}T00:00:00Z"
+    if separators in _WITH_OFFSET:
+        moment = dt.datetime.fromisoformat(value).astimezone(dt.timezone.utc)
+        return f"{moment.isoformat()[:19]}Z"
     match = _DATE_TIME.fullmatch(value)
     if match is None:
         raise ValueError(value)
@@ -251,7 +256,7 @@ class EntryPlan:
         entry[key] = value
 
     def _place_email(self, profile: dict[str, t.Any], entry: dict[str, t.Any], match: t.Any) -> str:  # noqa: ANN401
-        email = self._text(match)
+        email = match if isinstance(match, str) and match.strip() else self._text(match)
         if self._column != "email":
             profile.pop(self._column, None)
             own = profile.get("email")

@@ -93,11 +93,11 @@ class LineReader(GenericSingerReader[str]):
         for line in self._lines(source):
             self.line_number += 1
             self.line = line
-            if not line or line.isspace():
-                continue
             try:
                 message = _decode(line)
             except (ValueError, RecursionError, InvalidOperation):
+                if not line.strip():
+                    continue
                 message = self.deserialize_json(line)
             try:
                 kind = message["type"]
