@@ -9,6 +9,7 @@ import sys
 import typing as t
 from collections import Counter
 from decimal import Decimal, InvalidOperation
+from itertools import chain, islice
 
 import msgspec
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
@@ -86,11 +87,11 @@ class LineReader(GenericSingerReader[str]):
         Raises:
             InvalidInputLine: If a line is not a Singer message.
         """
-        counts: Counter[str] = Counter()
+        counts = dict.fromkeys(callbacks, 0)  # a plain dictionary: it is touched for every line
         source = file_input or sys.stdin
         if source is None:
             raise InvalidInputLine("there is no input: stdin is closed")
-        for line in self._lines(source):
+        for line in chain.from_iterable(self._blocks(source)):
             self.line_number += 1
             self.line = line
             try:
@@ -108,7 +109,7 @@ class LineReader(GenericSingerReader[str]):
                 ) from None
             callback(message)
             counts[kind] += 1
-        return counts
+        return Counter({kind: number for kind, number in counts.items() if number})
 
     def deserialize_json(self, line: str | bytes) -> t.Any:  # noqa: ANN401 - whatever stands there
         """Return the JSON value of a line.
@@ -135,24 +136,24 @@ class LineReader(GenericSingerReader[str]):
             kind = line_dict.get("type", "SCHEMA's schema")
             raise InvalidInputLine(f"a {kind} message has no {missing}")
 
-    def _lines(self, source: t.IO[str]) -> Iterator[bytes]:
+    def _blocks(self, source: t.IO[str]) -> Iterator[list[bytes]]:
+        """Yield the lines of the input, those of one read at a time."""
         try:
             fd = source.fileno()
         except (AttributeError, io.UnsupportedOperation):  # in memory: nothing to wait for
-            for number, text in enumerate(source):
-                if number % _TICK_LINES == 0:
-                    self.tick()
-                yield text.encode()
+            while texts := list(islice(source, _TICK_LINES)):
+                self.tick()
+                yield [text.encode() for text in texts]
             return
         begun: list[bytes] = []
         while chunk := self._read(fd):
             lines = chunk.split(b"\n")
             begun.append(lines[0])
             if len(lines) > 1:
-                yield b"".join(begun)
-                yield from lines[1:-1]
-                begun = [lines[-1]]
-        yield b"".join(begun)
+                lines[0] = b"".join(begun)
+                begun = [lines.pop()]
+                yield lines
+        yield [b"".join(begun)]
 
     def _read(self, fd: int) -> bytes:
         self.tick()

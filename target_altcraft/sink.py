@@ -58,7 +58,7 @@ class AltcraftSink(Sink):
         """
         return RecordValidator(self.original_schema) if self.validate_schema else None
 
-    def entry(self, record: Mapping[str, t.Any]) -> Entry:
+    def entry(self, record: dict[str, t.Any]) -> Entry:
         """Return the entry of a record.
 
         Args:
@@ -69,7 +69,7 @@ class AltcraftSink(Sink):
         """
         if self._validator is not None:
             try:
-                self._validator.validate(t.cast("dict[str, t.Any]", record))
+                self._validator.validate(record)
             except InvalidRecord as error:
                 raise Rejection("schema", f"it breaks its schema: {error.error_message}") from None
         for name in self._key_properties:

@@ -121,6 +121,15 @@ def test_null_columns_are_omitted_by_default() -> None:
     }
 
 
+def test_null_columns_are_omitted_whichever_record_brings_the_first() -> None:
+    plan = EntryPlan(StreamSettings("orders", 12), {"properties": {"email": {}, "_city": {}}})
+    records = [{"email": "a@b.example", "_city": city} for city in ("Köln", "null", None, "", None)]
+    profiles = [json.loads(plan.entry(record).body)["data"] for record in records]
+    assert [profile.get("_city", "omitted") for profile in profiles] == [
+        *("Köln", "null", "omitted", "", "omitted")
+    ]
+
+
 def test_null_columns_are_sent_on_demand() -> None:
     record = {"email": "a@b.example", "_city": None}
     assert sent(record, nulls="send")["data"] == {"email": "a@b.example", "_city": None}
