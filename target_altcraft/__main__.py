@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
+
+_SWITCH_SECONDS = 0.001
+"""How long the reader may keep the interpreter from a worker. Sending a batch and reading its
+answer take a worker dozens of turns; at Python's 5 ms each, finished batches would fill memory."""
 
 
 def main() -> None:
@@ -12,6 +17,7 @@ def main() -> None:
 
     gc.freeze()
     gc.enable()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     TargetAltcraft.cli()
 
 
