@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import typing as t
@@ -72,6 +73,16 @@ def test_one_part_is_measured_alone_and_leaves_the_results_as_they_are() -> None
     assert result.returncode == 0, result.stderr
     assert [arrived for _, _, arrived in rows(result.stdout)] == [10, 100]
     assert (results.read_bytes() if results.exists() else None) == before
+
+
+def test_the_ratios_that_readme_claims_are_the_results_own() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("<!-- bench:begin -->")[2].partition("<!-- bench:end -->")[0]
+    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8")
+    claims = re.findall(r"(\d+\.\d+) times", section)
+
+    assert claims
+    assert [claim for claim in claims if f"{claim} times" not in results] == []
 
 
 def test_a_run_in_which_not_every_record_arrives_counts_for_nothing(
