@@ -216,6 +216,11 @@ class Delivery:
                 return
             self._wait(deadline)
 
+    def say_unraised(self, raised: BaseException) -> None:
+        """Log the first failure of a worker, if the run ends for another reason."""
+        if self._failure is not None and self._failure is not raised:
+            _say_also(self._failure)
+
     def close(self) -> list[str]:
         """Stop the workers.
 
@@ -314,8 +319,7 @@ class Delivery:
             if first:
                 self._failure = error
         if not first:
-            text = error if isinstance(error, TargetError) else type(error).__name__
-            logger.error("and also: %s", text)
+            _say_also(error)
 
     def _deliver(self, client: Client, flight: Flight) -> None:
         """Send a batch, in as many parts as it takes, one after the other and in order."""
@@ -494,10 +498,16 @@ class Delivery:
         body = Body(flight.batch.envelope, entries, request)
         waits = backoff.expo(max_value=30.0)
         next(waits)  # backoff's generators wait for a first `send`
+        unknown: OutcomeUnknown | None = None
         while True:
             try:
                 report.outcome = "not accepted"
                 task_id = client.submit(body, divisible=len(entries) > 1)
+            except Halted:
+                if unknown is None:
+                    raise
+                report.outcome = "unknown"
+                raise self._still_unknown(unknown, len(entries), "the run is ending") from unknown
             except LostInBody as error:
                 flight.losses += 1
                 if flight.losses > 1:
@@ -509,6 +519,7 @@ class Delivery:
             except OutcomeUnknown as error:
                 report.outcome = "unknown"
                 self._may_resend(flight, len(entries), error)
+                unknown = error
             else:
                 request.accepted(task_id)
                 break
@@ -542,26 +553,27 @@ class Delivery:
 
     def _may_resend(self, flight: Flight, number: int, error: OutcomeUnknown) -> None:
         """Warn that a part is sent again, or raise."""
-        unknown = f"it is unknown whether its {number} profiles were accepted"
-        twice = "Sent again, they may enter the scenario twice"
         if self._settings.on_ambiguous_submit == "fail":
-            raise OutcomeUnknown(
-                error.endpoint, f"{error.text}; {unknown}. {twice}", code=error.code
-            ) from error
+            raise self._still_unknown(error, number, "on_ambiguous_submit is 'fail'") from error
         if flight.resends == MAX_RESENDS or self._halt.is_set():
-            raise OutcomeUnknown(
-                error.endpoint,
-                f"{error.text}; {unknown}, sent again {flight.resends} times. {twice}",
-                code=error.code,
-            ) from error
+            why = f"sent again {flight.resends} times"
+            raise self._still_unknown(error, number, why) from error
         flight.resends += 1
         self._outcomes.summary.resend(flight.batch.stream.name, number)
         logger.warning(
             "%s: %s; %s. They are sent again, and may enter the scenario twice",
             flight.batch,
             error,
-            unknown,
+            _doubt(number),
         )
+
+    @staticmethod
+    def _still_unknown(error: OutcomeUnknown, number: int, why: str) -> OutcomeUnknown:
+        """Return the error of a part that is not sent again, though nobody knows its outcome."""
+        text = (
+            f"{error.text}; {_doubt(number)} ({why}). Sent again, they may enter the scenario twice"
+        )
+        return OutcomeUnknown(error.endpoint, text, code=error.code)
 
     def _named(self, flight: Flight, error: ApiError) -> TargetError:
         """Return an error of the API that says which batch it is about and what follows."""
@@ -590,6 +602,15 @@ def _attributed(
         )
     logger.warning("%s: %s; the batch counts as delivered, without receipts", name, numbers)
     return None, []
+
+
+def _doubt(number: int) -> str:
+    return f"it is unknown whether its {number} profiles were accepted"
+
+
+def _say_also(error: BaseException) -> None:
+    """Log a failure that is not the one which ends the run."""
+    logger.error("and also: %s", error if isinstance(error, TargetError) else type(error).__name__)
 
 
 def _kinds(faults: list[Fault]) -> str:

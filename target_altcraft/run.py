@@ -105,7 +105,7 @@ def _failed(target: TargetAltcraft, error: BaseException) -> int:
     """Wind a failed run down, say what happened, and return its exit status."""
     opened = "outcomes" in vars(target)
     if opened:
-        target.wind_down()
+        target.wind_down(error)
     said = message(error)
     logger.error("%s", said)
     for line in traceback.format_tb(error.__traceback__):

@@ -493,9 +493,10 @@ class TargetAltcraft(Target):
         ]
         return [s for s in sources if s != "__else__" and not fnmatch.filter(self._routes, s)]
 
-    def wind_down(self) -> None:
-        """Await what is in flight after a failure, and say what had to be abandoned."""
+    def wind_down(self, error: BaseException) -> None:
+        """Await what is in flight after a failure, and say what else failed or was abandoned."""
         self.delivery.drain()
+        self.delivery.say_unraised(error)
         again = "a rerun without journal_path sends these again"
         if self.settings.journal_path is not None:
             again = "by the journal, a rerun asks about it first"

@@ -63,6 +63,42 @@ def test_a_signal_waits_for_tasks_that_end_in_time(
     assert "abandoned" not in result.stderr
 
 
+def test_a_task_that_fails_after_the_signal_is_said_to_have_failed(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    sandbox.task_seconds = 1.0
+    sandbox.add_fault("task", "failed")
+    with TargetProcess({**config, "batch_size_rows": 1}, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(lambda: len(sandbox.tasks) == 1, "a task")
+        target.terminate()
+        result = target.wait()
+    assert result.status == 128 + signal.SIGTERM
+    assert result.states == []
+    also, stopped = result.errors
+    assert also.startswith("and also: stream 'customers', batch 1 (1 profiles), task ")
+    assert "ended as 'failed'" in also
+    assert stopped == "stopped by signal 15"
+
+
+def test_a_signal_during_the_wait_to_send_again_leaves_the_outcome_unknown(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    sandbox.add_fault("submit", "reset_after", accept=True)
+    sandbox.add_fault("submit", "http", after=1, times=None, retry_after="60")
+    settings = {**config, "batch_size_rows": 1, "retry_max_seconds": 100}
+    with TargetProcess(settings, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(lambda: len(sandbox.requests) >= 3, "the second attempt is put off")
+        target.terminate()
+        result = target.wait()
+    assert result.status == 128 + signal.SIGTERM
+    assert "profiles not sent" not in result.stderr
+    also, stopped = result.errors
+    assert "it is unknown whether its 1 profiles were accepted" in also
+    assert stopped == "stopped by signal 15"
+
+
 def test_a_second_signal_ends_the_run_at_once(
     sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
 ) -> None:
