@@ -555,9 +555,11 @@ class Delivery:
         """Warn that a part is sent again, or raise."""
         if self._settings.on_ambiguous_submit == "fail":
             raise self._still_unknown(error, number, "on_ambiguous_submit is 'fail'") from error
-        if flight.resends == MAX_RESENDS or self._halt.is_set():
+        if flight.resends == MAX_RESENDS:
             why = f"sent again {flight.resends} times"
             raise self._still_unknown(error, number, why) from error
+        if self._halt.is_set():
+            raise self._still_unknown(error, number, "the run is ending") from error
         flight.resends += 1
         self._outcomes.summary.resend(flight.batch.stream.name, number)
         logger.warning(

@@ -63,40 +63,33 @@ def test_a_signal_waits_for_tasks_that_end_in_time(
     assert "abandoned" not in result.stderr
 
 
-def test_a_task_that_fails_after_the_signal_is_said_to_have_failed(
-    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        ("signal", 128 + signal.SIGTERM, "stopped by signal 15"),
+        ("broken line", 1, "line 4 of the input is not valid JSON in UTF-8"),
+    ],
+)
+def test_a_task_that_fails_while_the_run_is_ending_is_said_to_have_failed(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path, ending: str, status: int, said: str
 ) -> None:
     sandbox.task_seconds = 1.0
     sandbox.add_fault("task", "failed")
     with TargetProcess({**config, "batch_size_rows": 1}, tmp_path) as target:
         target.feed([schema(), customer(1), state(1)])
         wait_for(lambda: len(sandbox.tasks) == 1, "a task")
-        target.terminate()
+        if ending == "signal":
+            target.terminate()
+        else:
+            target.feed(["no JSON"])
+            target.close_input()
         result = target.wait()
-    assert result.status == 128 + signal.SIGTERM
+    assert result.status == status
     assert result.states == []
-    also, stopped = result.errors
+    also, last = result.errors
     assert also.startswith("and also: stream 'customers', batch 1 (1 profiles), task ")
     assert "ended as 'failed'" in also
-    assert stopped == "stopped by signal 15"
-
-
-def test_a_task_that_fails_after_a_broken_line_is_said_to_have_failed(
-    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
-) -> None:
-    sandbox.task_seconds = 1.0
-    sandbox.add_fault("task", "failed")
-    with TargetProcess({**config, "batch_size_rows": 1}, tmp_path) as target:
-        target.feed([schema(), customer(1), state(1)])
-        wait_for(lambda: len(sandbox.tasks) == 1, "a task")
-        target.feed(["no JSON"])
-        target.close_input()
-        result = target.wait()
-    assert result.status == 1
-    assert result.states == []
-    also, broken = result.errors
-    assert also.startswith("and also: stream 'customers', batch 1 (1 profiles), task ")
-    assert broken == "line 4 of the input is not valid JSON in UTF-8"
+    assert last == said
 
 
 def test_a_signal_during_the_wait_to_send_again_leaves_the_outcome_unknown(
