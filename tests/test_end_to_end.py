@@ -84,7 +84,8 @@ def test_many_records_arrive_exactly_once(sandbox: Sandbox, deliver: Deliver) ->
     result = deliver([schema(), *(customer(n) for n in range(25_000)), state(1)])
     assert result.status == 0, result.stderr
     assert sorted(entry["data"]["id"] for entry in sandbox.entries) == list(range(25_000))
-    assert [task.size for task in sandbox.tasks] == [10_000, 10_000, 5_000]
+    sizes = sorted(task.size for task in sandbox.tasks)  # batches may overtake each other
+    assert sizes == [5_000, 10_000, 10_000]
     assert result.bookmarks == [1]
 
 
@@ -95,9 +96,9 @@ def test_bodies_keep_to_the_byte_budget_and_use_it(sandbox: Sandbox, deliver: De
     result = deliver(messages)
     assert result.status == 0, result.stderr
     assert len({entry["data"]["id"] for entry in sandbox.entries}) == len(sandbox.entries) == 9_000
-    sizes = [task.body_bytes for task in sandbox.tasks]
+    _, *full = sizes = sorted(task.body_bytes for task in sandbox.tasks)
     assert max(sizes) <= 10_000_000
-    assert all(size >= 8_000_000 for size in sizes[:-1])
+    assert all(size >= 8_000_000 for size in full)
 
 
 def test_numbers_dates_nulls_and_sdc_columns_arrive_as_promised(
