@@ -9,8 +9,9 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
+from target_altcraft.codec import encode_json
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import NO_ROW, encode_json
+from target_altcraft.profile import NO_ROW
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable

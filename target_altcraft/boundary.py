@@ -11,18 +11,13 @@ import datetime as dt
 import typing as t
 from decimal import Decimal
 
-import msgspec
-
+from target_altcraft.codec import decode_json, encode_json, encode_sorted, is_date_like, to_utc
 from target_altcraft.journal import Greatest, digest
-from target_altcraft.profile import encode_json, is_date_like, to_utc
-from target_altcraft.reader import decode_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from target_altcraft.settings import StreamSettings
-
-_encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 
 
 class Mark(t.NamedTuple):
@@ -79,7 +74,7 @@ class Boundary:
             return None
         kept = {k: v for k, v in record.items() if not k.startswith("_sdc_")}
         try:
-            body = _encode_sorted(kept)
+            body = encode_sorted(kept)
         except (UnicodeEncodeError, TypeError, ValueError):
             return None
         return Mark(order, encode_json(value).decode(), digest(self._scope, body))

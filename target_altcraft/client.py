@@ -24,6 +24,7 @@ import msgspec
 import requests
 from requests.utils import get_environ_proxies
 
+from target_altcraft.codec import encode_json
 from target_altcraft.errors import (
     ApiError,
     Fatal,
@@ -34,7 +35,6 @@ from target_altcraft.errors import (
     TooLarge,
     shown,
 )
-from target_altcraft.profile import encode_json
 from target_altcraft.settings import is_loopback
 
 if t.TYPE_CHECKING:

@@ -11,10 +11,10 @@ import math
 import re
 import typing as t
 from decimal import Decimal
-from functools import lru_cache
 
 import msgspec
 
+from target_altcraft.codec import encode_json, is_date_like, to_utc
 from target_altcraft.errors import Rejection
 
 if t.TYPE_CHECKING:
@@ -23,20 +23,10 @@ if t.TYPE_CHECKING:
     from target_altcraft.boundary import Mark
     from target_altcraft.settings import StreamSettings
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
-_DATE_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)((?<=:\d\d:\d\d)[.,]\d+)?"
-    r"\s?([Zz]|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?",
-    re.ASCII,
-)
-_WITH_OFFSET = {"--T::+:", "--T::-:"}  # every third character of 2024-01-31T23:59:59+03:00
-_HOURS_AND_MINUTES = len("23:59")
 _METADATA = "_sdc_"
 _DATE_TYPES = (str, dt.date)
 _find_null = re.compile(b"null").search  # faster than `in`
 _MOST_DIGITS = 40
-_UTC = {None, "Z", "z", "+00:00", "-00:00", "+0000", "+00"}
 _DEFAULT_MATCH_COLUMN = {
     "email": "email",
     "email_profile": "email",
@@ -69,64 +59,6 @@ class Row(t.NamedTuple):
 
 
 NO_ROW = Row()
-
-
-def encode_json(value: object) -> bytes:
-    """Return compact UTF-8 JSON in which numbers stand as they were read.
-
-    Raises:
-        UnicodeEncodeError: If a text holds half a surrogate pair.
-    """
-    return _encode(value)
-
-
-def to_utc(value: str | dt.date) -> str:
-    """Return a date or date-time as RFC 3339 in UTC, `1990-02-22T21:00:00Z`.
-
-    A date becomes its midnight, a value without a time zone counts as UTC, and the fraction of a
-    second keeps all of its digits. That Altcraft reads this form: developer guide, `_bdate`.
-
-    Raises:
-        ValueError: If it is not a date or date-time; the message may hold the value.
-        OverflowError: If it is before year 1 or after year 9999 in UTC.
-    """
-    if not isinstance(value, str):
-        value = value.isoformat()
-    separators = value[4::3]
-    if separators == "--":  # every third character of 2024-01-31
-        dt.date.fromisoformat(value)  # raises what is no date
-        return f"{value}T00:00:00Z"
-    if separators in _WITH_OFFSET:
-        moment = dt.datetime.fromisoformat(value).astimezone(dt.timezone.utc)
-        return t.cast("str", msgspec.to_builtins(moment))  # much faster than isoformat
-    match = _DATE_TIME.fullmatch(value)
-    if match is None:
-        raise ValueError(value)
-    date, time, fraction, zone = match.groups()
-    text = f"{date}T{time}"
-    moment = dt.datetime.fromisoformat(text)
-    if zone not in _UTC:
-        text = (moment - _offset(zone)).isoformat()
-    elif len(time) == _HOURS_AND_MINUTES:
-        text += ":00"
-    return f"{text}.{fraction[1:]}Z" if fraction else f"{text}Z"
-
-
-@lru_cache(maxsize=256)
-def _offset(zone: str) -> dt.timedelta:
-    minutes = int(zone[1:3]) * 60 + int(zone[3:].lstrip(":") or 0)
-    offset = dt.timedelta(minutes=minutes)
-    return -offset if zone[0] == "-" else offset
-
-
-def is_date_like(schema: Mapping[str, t.Any]) -> bool:
-    """Tell whether a column's schema says date or date-time, in itself or in an alternative."""
-    return schema.get("format") in {"date", "date-time"} or any(
-        is_date_like(alternative)
-        for key in ("anyOf", "oneOf")
-        for alternative in schema.get(key, ())
-        if isinstance(alternative, dict)
-    )
 
 
 def _is_blank(value: object) -> bool:
@@ -222,7 +154,7 @@ class EntryPlan:
             self._move_columns(profile, entry)
         identity = self._place(profile, entry, match)
         try:
-            body = _encode(entry)
+            body = encode_json(entry)
         except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
             raise Rejection(
                 "not_json", f"a value cannot be written as JSON ({type(error).__name__})"

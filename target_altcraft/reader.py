@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 import typing as t
 from collections import Counter
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from itertools import chain, islice
 
-import msgspec
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_altcraft.codec import decode_json, decode_line
 from target_altcraft.wakeup import Wakeup
 
 if t.TYPE_CHECKING:
@@ -23,35 +22,6 @@ if t.TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 18
 _TICK_SECONDS = 1.0
 _TICK_LINES = 1000
-
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-
-
-def decode_json(line: bytes) -> t.Any:  # noqa: ANN401
-    """Return the JSON value of a line; numbers that are not integers stay as they are written.
-
-    Raises:
-        ValueError: If it is not JSON in UTF-8. The message may hold a part of the line.
-        RecursionError: If it is nested too deeply.
-    """
-    try:
-        return _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, InvalidOperation):
-        # The slow road knows half surrogate pairs, which JSON allows and msgspec does not.
-        # It would guess at other encodings, so it gets text; a byte order mark is no fault.
-        text = line.decode("utf-8-sig")
-        return json.loads(text, parse_float=_decimal, parse_constant=_refuse_constant)
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:  # an exponent beyond all bounds
-        raise ValueError from None
-
-
-def _refuse_constant(name: str) -> t.NoReturn:
-    raise ValueError(name)  # NaN and its like are not JSON
 
 
 class LineReader(GenericSingerReader[str]):
@@ -95,7 +65,7 @@ class LineReader(GenericSingerReader[str]):
             self.line_number += 1
             self.line = line
             try:
-                message = _decode(line)
+                message = decode_line(line)
             except (ValueError, RecursionError, InvalidOperation):
                 if not line.strip():
                     continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 
+from target_altcraft.codec import encode_json
 from target_altcraft.files import JsonLines
-from target_altcraft.profile import encode_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,10 +8,9 @@ import typing as t
 
 import msgspec
 
+from target_altcraft.codec import decode_json, encode_json
 from target_altcraft.errors import TargetError
 from target_altcraft.files import JsonLines
-from target_altcraft.profile import encode_json
-from target_altcraft.reader import decode_json
 
 
 class Reject(msgspec.Struct, frozen=True):

@@ -8,9 +8,10 @@ from functools import cached_property
 from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import Sink
 
+from target_altcraft.codec import encode_json
 from target_altcraft.errors import Rejection
 from target_altcraft.journal import digest
-from target_altcraft.profile import EntryPlan, encode_json
+from target_altcraft.profile import EntryPlan
 from target_altcraft.validation import RecordValidator
 
 if t.TYPE_CHECKING:

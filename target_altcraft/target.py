@@ -29,13 +29,14 @@ from target_altcraft import settings as settings_module
 from target_altcraft.batch import OpenBatches
 from target_altcraft.boundary import Boundary, bookmark_property
 from target_altcraft.checkpoint import Checkpoints
+from target_altcraft.codec import decode_json, encode_json
 from target_altcraft.delivery import Delivery
 from target_altcraft.errors import InputError, OutputError, Rejection, TargetError
 from target_altcraft.limit import SizeLimit
 from target_altcraft.outcomes import Outcomes
-from target_altcraft.profile import NO_ROW, Row, encode_json
+from target_altcraft.profile import NO_ROW, Row
 from target_altcraft.progress import Progress
-from target_altcraft.reader import LineReader, decode_json
+from target_altcraft.reader import LineReader
 from target_altcraft.rehearsal import Rehearsal
 from target_altcraft.rejects import rejecting_stream
 from target_altcraft.run import run

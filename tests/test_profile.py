@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from target_altcraft.codec import decode_json, encode_json, is_date_like, to_utc
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import EntryPlan, encode_json, is_date_like, to_utc
-from target_altcraft.reader import decode_json
+from target_altcraft.profile import EntryPlan
 from target_altcraft.settings import StreamSettings
 
 if t.TYPE_CHECKING:

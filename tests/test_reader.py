@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_altcraft.reader import LineReader, decode_json
+from target_altcraft.codec import decode_json
+from target_altcraft.reader import LineReader
 from target_altcraft.wakeup import Wakeup
 
 if t.TYPE_CHECKING:
