@@ -259,6 +259,18 @@ EVENTS: dict[str, tuple[int, int]] = {
 }
 """What a signal may wait for, and between which counts."""
 
+CAUSES = (
+    ("server",),
+    ("server",),
+    ("signal",),
+    ("signal",),
+    ("tap",),
+    ("tap",),
+    ("server", "signal"),
+    ("server", "signal", "tap"),
+)
+"""What may go wrong together in a run."""
+SIGNALS: tuple[t.Literal["SIGTERM", "SIGKILL"], ...] = ("SIGTERM", "SIGKILL", "SIGKILL")
 DELAYS = (0.0, 0.0, 0.003, 0.01, 0.03, 0.1, 0.3)
 DURATIONS = ((0.0,), (0.0,), (0.0, 0.05), (0.0, 0.05, 0.2), (0.1, 0.3))
 
@@ -300,7 +312,7 @@ def generate(seed: int) -> History:
 def _stream(rng: random.Random, name: str, number: int) -> Stream:
     replay = t.cast("Replay", rng.choices(["bookmark", "table", "log"], [6, 2, 2])[0])
     choices: list[SendAgain | None] = [None, "new_version", "always", "changed", "never"]
-    weights = [10, 2, 2, 3, 3] if replay == "bookmark" else [8, 0, 2, 5, 5]
+    weights = [9, 1, 4, 4, 4] if replay == "bookmark" else [8, 0, 4, 4, 4]
     send_again = rng.choices(choices, weights)[0]
     keeps = rng.random() < (0.2 if send_again in {"changed", "never"} else 0.7)
     return Stream(
@@ -329,17 +341,17 @@ def _tap(rng: random.Random, run: Run) -> Run:
 
 
 def _trouble(rng: random.Random, run: Run, settings: t.Mapping[str, t.Any], doubts: str) -> Run:
-    """Add what goes wrong in a run."""
-    more: dict[str, t.Any] = {"shutdown_seconds": rng.choice([0, 0.2, 5])}
+    """Add what goes wrong in a run: by the server, by a signal, by the tap, or by several."""
+    causes = set(rng.choice(CAUSES))
     names: list[str] = []
-    for _ in range(rng.choice([0, 0, 1, 1, 1, 2, 3])):
+    faults: list[str] = []
+    for _ in range(rng.choice([1, 1, 1, 2, 3]) if "server" in causes else 0):
         name = rng.choice(list(FAULTS))
         if rng.random() < RARE_FAULTS.get(name, 1.0):
+            first = rng.choice([0, 0, 1, 1, 2, 3, 4])
             names.append(name)
-    faults = []
-    for name in names:
-        first = rng.randrange(5)
-        faults += [part.format(n=first, m=first + 1) for part in FAULTS[name]]
+            faults += [part.format(n=first, m=first + 1) for part in FAULTS[name]]
+    more: dict[str, t.Any] = {"shutdown_seconds": rng.choice([0, 0.2, 5])}
     if any("timeout" in fault for fault in faults):
         more["request_timeout_seconds"] = 0.4
     if any("to the end" in name for name in names):
@@ -349,27 +361,25 @@ def _trouble(rng: random.Random, run: Run, settings: t.Mapping[str, t.Any], doub
     if rng.random() < 0.2:
         more["batch_size_rows"] = rng.choice([1, 2, 3, 5])
     saves: list[Saved] = ["last", "older", "none"]
+    dies = "tap" in causes and rng.random() < 0.7
     return replace(
         run,
-        state_after=rng.random() < 0.75,
-        dies=rng.random() if rng.random() < 0.25 else None,
+        state_after=rng.random() < (0.3 if "tap" in causes else 0.9),
+        dies=rng.uniform(0.2, 1.0) if dies else None,
         refresh=rng.random() < 0.1,
         troubles=tuple(names),
         faults=tuple(faults),
         settings=tuple({**settings, **more}.items()),
-        ending=_ending(rng),
+        ending=_ending(rng) if "signal" in causes else Ending(),
         save=rng.choices(saves, [5, 2, 2])[0],
         position=rng.random(),
     )
 
 
 def _ending(rng: random.Random) -> Ending:
-    how = rng.choices([None, "SIGTERM", "SIGKILL"], [5, 2, 3])[0]
-    if how is None:
-        return Ending()
     event = rng.choice(list(EVENTS))
     return Ending(
-        t.cast("t.Literal['SIGTERM', 'SIGKILL']", how),
+        rng.choice(SIGNALS),
         event,
         rng.randint(*EVENTS[event]),
         rng.choice(DELAYS) + (0.3 * rng.random() if event == "start" else 0.0),

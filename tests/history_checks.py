@@ -177,18 +177,26 @@ def warned(log: str) -> Counter[str]:
 
 
 def _uncovered(found: Found, stream: Stream, surplus: Sequence[Copy]) -> Iterator[str]:
-    """Yield the copies too many that the warnings up to their run leave uncovered."""
-    warnings = total = 0
+    """Yield the copies too many that no warning covers.
+
+    Whoever sends again warns in the same run. Only a signal may come between a warning and what it
+    warns of: then it holds for the next run as well.
+    """
+    covered = 0
     for run in found.runs:
-        warnings += warned(run.log)[stream.name]
+        warnings = warned(run.log)[stream.name]
+        covered += warnings
         for copy in surplus:
             if copy.run == run.number:
-                total += 1
-                if total > warnings:
+                covered -= 1
+                if covered < 0:
                     yield (
-                        f"{_named(copy)} is one too many, and the warnings for '{stream.name}' up "
-                        f"to this run cover {warnings} profiles, not {total}"
+                        f"{_named(copy)} is one too many; of '{stream.name}', run {run.number} "
+                        f"warns of {warnings} profiles"
                     )
+        if run.run.ending.signal is None or run.good:
+            covered = 0
+        covered = max(0, covered)
 
 
 def no_version_arrives_twice_without_a_warning(found: Found) -> Iterator[str]:

@@ -108,7 +108,7 @@ def test_a_version_that_arrives_twice_is_found() -> None:
     assert failing(ALL, runs, [copy(one, 1, 10), copy(one, 2, 150)]) == {*TWICE, AGAIN}
 
 
-def test_a_warning_covers_so_many_profiles_of_its_stream_from_its_run_on() -> None:
+def test_a_warning_covers_so_many_profiles_of_its_stream_in_its_run_or_after_a_signal() -> None:
     one, other = read(1), read(2, 2, email="c@d")
     copies = [copy(one, 1, 10, certain=False), copy(other, 1, 11, certain=False)]
     copies += [copy(one, 2, 150), copy(other, 2, 151)]
@@ -123,6 +123,9 @@ def test_a_warning_covers_so_many_profiles_of_its_stream_from_its_run_on() -> No
     assert failing(ALL, runs("", WARNING.format(2).replace("customers", "x")), copies) == TWICE
     late = [*runs("", ""), run(3, states=[1], log=WARNING.format(2))]
     assert failing(ALL, late, copies) == TWICE
+    ended = runs(WARNING.format(2), "")
+    ended[0].status, ended[0].run, ended[0].struck = 1, Run(1, ""), ["http"]
+    assert failing(ALL, ended, copies) == TWICE
 
 
 def test_a_warning_does_not_excuse_what_is_known_to_be_delivered() -> None:
