@@ -44,6 +44,7 @@ class Stream:
             `bookmark_column`.
         send_again: The setting; None: its default.
         keeps_bookmark: `updated_at` stays in the entry; if not, the stream map drops it.
+        keyed: Its SCHEMA names the key; if not, the whole row stands for it, and is counted.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Stream:
     bookmark_by: t.Literal["schema", "setting"] = "schema"
     send_again: SendAgain | None = None
     keeps_bookmark: bool = True
+    keyed: bool = True
 
     @property
     def has_bookmark(self) -> bool:
@@ -188,6 +190,7 @@ class History:
         for stream in self.streams:
             counts[f"stream: {stream.replay}, {stream.rule}"] += 1
             counts[f"bookmark by {stream.bookmark_by}"] += stream.has_bookmark
+            counts[f"no key: {stream.replay}, {stream.rule}"] += not stream.keyed
             counts["bookmark dropped by the stream map"] += not stream.keeps_bookmark
         counts[f"streams: {len(self.streams)}"] += 1
         for step in self.steps:
@@ -322,6 +325,7 @@ def _stream(rng: random.Random, name: str, number: int) -> Stream:
         "setting" if rng.random() < 0.2 else "schema",
         send_again,
         keeps_bookmark=keeps or replay != "bookmark",
+        keyed=send_again in {"changed", "never"} or rng.random() < 0.8,
     )
 
 

@@ -80,6 +80,11 @@ def reads_of(run: RunSeen, stream: Stream) -> list[Read]:
     return [read for read in run.input.reads if read.stream == stream.name]
 
 
+def which_version(stream: Stream, read: Read, row: t.Any) -> t.Any:
+    """Tell versions of one form apart: by the bookmark, and without a key by the whole row."""
+    return read.row.moment if stream.keyed else row
+
+
 # No version twice
 
 
@@ -110,15 +115,14 @@ class _Surplus:
 
 
 def _excess_versions(found: Found, stream: Stream, copies: list[Copy]) -> Iterator[Copy]:
-    """Each version once: as many of a form as it had different bookmarks."""
-    moments: defaultdict[Version, dict[t.Any, int]] = defaultdict(dict)
-    for run in found.runs:
-        for read in reads_of(run, stream):
-            moments[read.version].setdefault(read.row.moment, run.number)
+    """Each version once, or without a key as often as one input held it."""
     surplus = _Surplus()
     for copy in copies:
-        allowed = sum(first <= copy.run for first in moments[copy.version].values())
-        if surplus.is_one(copy.version, allowed):
+        held: Counter[t.Any] = Counter()
+        for run in found.runs[: copy.run]:
+            reads = [read for read in reads_of(run, stream) if read.version == copy.version]
+            held |= Counter(which_version(stream, read, read.source) for read in reads)
+        if surplus.is_one(copy.version, held.total() if not stream.keyed else len(held)):
             yield copy
 
 
@@ -180,8 +184,10 @@ def _uncovered(found: Found, stream: Stream, surplus: Sequence[Copy]) -> Iterato
     """Yield the copies too many that no warning covers.
 
     Whoever sends again warns in the same run. Only a signal may come between a warning and what it
-    warns of: then it holds for the next run as well.
+    warns of: then it holds for the next run as well. So it does where a form may be sent several
+    times without a warning: which copy is the one too many, nobody can tell.
     """
+    lasting = stream.rule == "always" or not stream.keyed
     covered = 0
     for run in found.runs:
         warnings = warned(run.log)[stream.name]
@@ -194,27 +200,43 @@ def _uncovered(found: Found, stream: Stream, surplus: Sequence[Copy]) -> Iterato
                         f"{_named(copy)} is one too many; of '{stream.name}', run {run.number} "
                         f"warns of {warnings} profiles"
                     )
-        if run.run.ending.signal is None or run.good:
-            covered = 0
-        covered = max(0, covered)
+        lasts = lasting or (run.run.ending.signal and not run.good)
+        covered = max(0, covered) if lasts else 0
+
+
+def _counting(found: Found, stream: Stream) -> list[Copy]:
+    """Return the copies that may have been delivered.
+
+    What was in doubt, sent again with a warning and then refused counts as refused: the second
+    attempt was answered, which ends the doubt.
+    """
+    copies = found.of(stream)
+    refused = {copy.version: copy.place for copy in copies if copy.outcome == "refused"}
+    return [
+        copy
+        for copy in copies
+        if copy.outcome != "refused"
+        and (copy.certain or copy.place > refused.get(copy.version, (0, 0)))
+    ]
 
 
 def no_version_arrives_twice_without_a_warning(found: Found) -> Iterator[str]:
     for stream in found.history.streams:
-        yield from _uncovered(found, stream, excess(found, stream, found.arrived(stream)))
+        arrived = [copy for copy in _counting(found, stream) if copy.outcome == "arrived"]
+        yield from _uncovered(found, stream, excess(found, stream, arrived))
 
 
 def no_version_is_accepted_twice_without_a_warning(found: Found) -> Iterator[str]:
     """As above, of what was accepted: a task that failed is a doubt as well."""
     for stream in found.history.streams:
-        accepted = [copy for copy in found.of(stream) if copy.outcome != "refused"]
+        accepted = _counting(found, stream)
         yield from _uncovered(found, stream, excess(found, stream, accepted))
 
 
 def only_what_is_in_doubt_is_sent_again(found: Found) -> Iterator[str]:
     """A warning does not excuse the second copy of what is known to be delivered."""
     for stream in found.history.streams:
-        copies = [copy for copy in found.of(stream) if copy.outcome != "refused"]
+        copies = _counting(found, stream)
         doubtful = {copy.id for copy in copies if not copy.certain}
         for copy in excess(found, stream, [copy for copy in copies if copy.certain]):
             if stream.rule == "changed" and copy.id in doubtful:
@@ -287,7 +309,7 @@ class _Facts:
         for run in found.runs:
             for version in {read.version for read in run.input.reads}:
                 self._came[version].append(run)
-        self._moments: defaultdict[Version, set[t.Any]] = defaultdict(set)
+        self._needed: defaultdict[Version, Counter[t.Any]] = defaultdict(Counter)
 
     def rejections(self, read: Read) -> list[int]:
         """Return the numbers of the runs that set its version aside."""
@@ -314,17 +336,21 @@ class _Facts:
 
         To be asked in the order in which the records were acknowledged.
         """
-        needed: Counter[Version] = Counter()
+        came: Counter[Version] = Counter()
+        held: Counter[t.Any] = Counter()
         for read in reads:
             if self.excused(stream, read, run):
                 continue
-            needed[read.version] += 1
+            came[read.version] += 1
             number = 1
             if stream.rule == "always":
-                number = needed[read.version]
+                number = came[read.version]
             elif stream.rule == "new_version":
-                self._moments[read.version].add(read.row.moment)
-                number = len(self._moments[read.version])
+                which = which_version(stream, read, (read.row.note, read.row.moment))
+                held[read.version, which] += 1
+                needed = self._needed[read.version]
+                needed |= Counter({which: 1 if stream.keyed else held[read.version, which]})
+                number = needed.total()
             if self._settled(stream, run, read, at) < number:
                 yield read
 
@@ -415,7 +441,8 @@ def every_settled_delivery_has_its_receipt(found: Found) -> Iterator[str]:
             told.add(which)
             if facts.excused(stream, read, run):
                 continue
-            if not any((*read.version[:2], task) in receipts for task in tasks[which]):
+            key = read.row.id if stream.keyed else None
+            if not any((read.stream, key, task) in receipts for task in tasks[which]):
                 yield f"{_read(read)} was delivered and acknowledged by {what}: no receipt"
 
 

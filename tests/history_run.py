@@ -83,10 +83,10 @@ class Reject(t.NamedTuple):
 
 
 class Receipt(t.NamedTuple):
-    """A line of the receipts file."""
+    """A line of the receipts file; without a key it has no `id`."""
 
     stream: str
-    id: int
+    id: int | None
     task: str
 
 
@@ -202,7 +202,7 @@ class _Pipeline:
             self._reject(line) for line in self._rejects.new() if line["type"] == "RECORD"
         ]
         seen.receipts = [
-            Receipt(line["stream"], line["key"]["id"], line["task_id"])
+            Receipt(line["stream"], line["key"].get("id"), line["task_id"])
             for line in self._receipts.new()
         ]
         self._runs.append(seen)

@@ -196,7 +196,7 @@ def _schema(stream: Stream) -> Message:
         "type": "SCHEMA",
         "stream": stream.name,
         "schema": {"type": "object", "properties": properties},
-        "key_properties": ["id"],
+        "key_properties": ["id"] if stream.keyed else [],
     }
     if stream.has_bookmark:
         properties["updated_at"] = {"type": "string", "format": "date-time"}

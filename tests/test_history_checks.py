@@ -149,6 +149,16 @@ def test_what_was_refused_may_be_sent_again() -> None:
     assert failing(ALL, [*runs, run(2, one, states=[2])], copies) == set()
 
 
+def test_a_doubt_that_ends_in_a_refusal_counts_as_refused() -> None:
+    one = read(1)
+    copies = [copy(one, 1, 10, certain=False), copy(one, 1, 20, outcome="refused")]
+    first = run(1, one, status=1, struck=["http"], log=WARNING.format(1), rejects=[reject(one)])
+    second = run(2, one, states=[2])
+    assert failing(ALL, [first, second], [*copies, copy(one, 2, 150)]) == set()
+    copies[1] = copy(one, 1, 20, certain=False)
+    assert failing(ALL, [first, second], [*copies, copy(one, 2, 150)]) == TWICE
+
+
 def test_versions_that_look_alike_are_counted_by_their_bookmarks() -> None:
     stream = Stream("customers", 1, keeps_bookmark=False)
     one, moved = read(1, stream=stream), read(1, stream=stream, moment=2)
@@ -157,6 +167,23 @@ def test_versions_that_look_alike_are_counted_by_their_bookmarks() -> None:
     assert failing(stream, runs, copies) == set()
     assert failing(stream, runs, copies[:1]) == {UNSETTLED}
     assert failing(stream, runs, [*copies, copy(moved, 3, 250)]) == {*TWICE, AGAIN}
+
+
+def test_without_a_key_a_version_is_sent_as_often_as_an_input_held_it() -> None:
+    stream = Stream("customers", 1, keyed=False)
+    one, again = read(1, stream=stream), read(2, stream=stream)
+    runs = [run(1, one, states=[2]), run(2, one, again, states=[3]), run(3, one, states=[2])]
+    copies = [copy(one, 1, 10), copy(again, 2, 150)]
+    for seen in runs:
+        seen.receipts = [Receipt("customers", None, each.task) for each in copies]
+    assert failing(stream, runs, copies) == set()
+    assert failing(stream, runs, copies[:1]) == {UNSETTLED}
+    assert failing(stream, runs, [*copies, copy(one, 3, 250)]) == {*TWICE, AGAIN}
+    noted = read(1, stream=stream, note="new")
+    runs.append(run(4, noted, states=[2], receipts=runs[0].receipts))
+    assert failing(stream, runs, copies) == {UNSETTLED}
+    runs[0].receipts.append(Receipt("customers", None, "task-350"))
+    assert failing(stream, runs, [*copies, copy(noted, 4, 350)]) == set()
 
 
 def test_an_always_stream_is_sent_once_up_to_a_good_end() -> None:
