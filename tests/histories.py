@@ -325,7 +325,7 @@ def _stream(rng: random.Random, name: str, number: int) -> Stream:
         "setting" if rng.random() < 0.2 else "schema",
         send_again,
         keeps_bookmark=keeps or replay != "bookmark",
-        keyed=send_again in {"changed", "never"} or rng.random() < 0.8,
+        keyed=send_again in {"changed", "never"} or rng.random() < 0.7,
     )
 
 
