@@ -1,0 +1,49 @@
+"""Tasks that an earlier run left: asked about before a byte of input is read."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+
+from target_altcraft.errors import TaskFailed, TaskTimedOut, TaskVanished, Unattributable
+from target_altcraft.results import attributed, not_imported
+
+if t.TYPE_CHECKING:
+    from target_altcraft.client import Client
+    from target_altcraft.delivery.window import Window
+    from target_altcraft.memory.resume import Leftovers
+    from target_altcraft.memory.sent import Leftover
+
+logger = logging.getLogger(__name__)
+
+
+def recall(client: Client, leftover: Leftover, leftovers: Leftovers, window: Window) -> None:
+    """Await a task of an earlier run, and write down what became of it.
+
+    What is found out is kept: the next run does not ask again.
+
+    Raises:
+        TaskFailed: If it failed.
+        TaskError: If the token is refused.
+    """
+    task_id = t.cast("str", leftover.task_id)
+    name = f"{leftover.name}, task {task_id}, of an earlier run"
+    count = len(leftover.versions)
+    was_completed = leftover.state == "completed"
+    try:
+        status = window.await_task(client, task_id, name, count)
+        results, faults = attributed(name, status.results or [], count)
+    except TaskFailed as error:
+        if not was_completed:
+            leftovers.doubtful(leftover, "failed", not_imported(error.results, count))
+            raise
+    except TaskVanished as error:
+        if not was_completed:
+            logger.warning("%s", error)
+            leftovers.doubtful(leftover, "vanished")
+    except (TaskTimedOut, Unattributable) as error:
+        if not was_completed:
+            logger.warning("%s", error)
+            leftovers.doubtful(leftover, "unfinished")
+    else:
+        leftovers.completed(leftover, results, [fault.position for fault in faults])

@@ -1,0 +1,226 @@
+"""The pipeline's memory as a run meets it: opened, asked stream by stream, ended."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+
+from target_altcraft.errors import SettingsError
+from target_altcraft.memory import format1
+from target_altcraft.memory.journal import Journal
+from target_altcraft.memory.remembered import Remembered
+from target_altcraft.memory.resume import Leftovers
+from target_altcraft.memory.sent import SentRequests
+from target_altcraft.memory.stream import ENDED_WELL, REPLAYED, StreamMemory
+
+if t.TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from target_altcraft.memory.stream import SendAgain
+    from target_altcraft.settings import Settings, StreamSettings
+
+logger = logging.getLogger(__name__)
+
+_MANY = 20
+"""So many known versions, and more than half of a stream's records, are worth a word."""
+
+
+class Memory:
+    """What the journal remembers, for one run.
+
+    ::
+
+        memory = Memory(settings)
+        stream = memory.enter(settings.stream("customers"), mapping, has_key=True, bookmark="at")
+        stream.judge(arrivals)
+        memory.end_well({"customers"}, is_replay=False, covered=1200)
+
+    Used by the main thread, save for `sent`, which workers call.
+
+    Args:
+        settings: The run's settings, with a `journal_path`.
+        read_only: Whether nothing may be written, as in a dry run.
+
+    Raises:
+        TargetError: If the journal cannot be used.
+    """
+
+    def __init__(self, settings: Settings, *, read_only: bool = False) -> None:
+        self._settings = settings
+        self._journal = Journal(t.cast("str", settings.journal_path), read_only=read_only)
+        self._remembered = Remembered(self._journal)
+        if not read_only:
+            self._remembered.tidy()
+        self.sent = SentRequests(self._journal)
+        self.leftovers = Leftovers(self.sent, may_write=not read_only)
+        self._streams: dict[str, StreamMemory] = {}
+
+    def enter(
+        self, stream: StreamSettings, mapping: bytes, *, has_key: bool, has_bookmark: bool
+    ) -> StreamMemory:
+        """Return what is remembered of a stream whose SCHEMA has come.
+
+        Args:
+            stream: The stream's settings.
+            mapping: Digest of how its records become entries.
+            has_key: Whether it has key properties.
+            has_bookmark: Whether it has exactly one bookmark column.
+
+        Raises:
+            SettingsError: If the settings do not fit what is remembered.
+        """
+        name = stream.name
+        how: SendAgain = stream.send_again or ("new_version" if has_bookmark else "always")
+        is_baseline, resends = self._settings.baselines(name), self._settings.resends(name)
+        if how in {"changed", "never"} and not has_key:
+            raise SettingsError(
+                f"stream '{name}': send_again '{how}' needs key properties, and its SCHEMA names "
+                "none; let the tap name them, or set send_again to new_version or always"
+            )
+        if is_baseline and how == "always":
+            raise SettingsError(
+                f"stream '{name}': baseline remembers what was delivered, and with send_again "
+                "'always' nothing is; set send_again or bookmark_column for it, or leave it out of "
+                "baseline"
+            )
+        row = self._remembered.stream(name, mapping, by_key=how in {"changed", "never"})
+        before = self._streams.get(name)
+        if before is not None and (before.row.mapping, before.send_again) == (row.mapping, how):
+            return before
+        if how in {"changed", "never"} and row.mapping_changed and not (is_baseline or resends):
+            raise SettingsError(
+                f"stream '{name}': its mapping (scenario, matching, stream map or columns) is not "
+                f"the one that its records were delivered with, so send_again '{how}' cannot "
+                "compare them. Run once with baseline to take everything that comes as delivered, "
+                "or once with resend to send it all again"
+            )
+        if resends and row.resend_since is None and self._remembered.may_write:
+            self._remembered.begin_resend(row.id)
+            row.resend_since = self._remembered.run
+        elif resends and row.resend_since is not None and before is None:
+            logger.warning(
+                "stream '%s': an earlier resend did not end well; it goes on, and what it delivered "
+                "is not sent again",
+                name,
+            )
+        elif not resends:
+            row.resend_since = None
+        memory = StreamMemory(
+            self._remembered,
+            row,
+            stream,
+            how,
+            has_key=has_key,
+            leftovers=[left for left in self.leftovers.all if left.stream == row.id],
+            boundary=self._remembered.boundary(row.id, stream) if how == "new_version" else None,
+            is_baseline=is_baseline,
+            touches=self._settings.journal_keep_days is not None,
+        )
+        if before is not None:
+            memory.go_on_from(before)
+        self._streams[name] = memory
+        return memory
+
+    def stream(self, name: str) -> StreamMemory:
+        """Return what is remembered of a stream that was entered."""
+        return self._streams[name]
+
+    def was_accepted(self, name: str) -> bool:
+        """Tell whether an earlier run had something of a stream accepted with the same settings."""
+        return self._streams[name].row.mapping_accepted
+
+    def cover(self, place: int) -> None:
+        """Note that a STATE is about to be printed that covers the input up to a place.
+
+        Raises:
+            TargetError: If what it covers cannot be brought to disk.
+        """
+        if any(stream.must_commit for stream in self._streams.values()):
+            self._journal.commit()
+        self._remembered.cover(place)
+
+    def end_well(
+        self, read: Collection[str], *, is_replay: bool, covered: int | None
+    ) -> None:
+        """End a run that went well.
+
+        Args:
+            read: Streams whose SCHEMA came.
+            is_replay: Whether it replayed rejects.
+            covered: The place that the last STATE covers; None if there was no STATE.
+
+        Raises:
+            TargetError: If it cannot be written.
+        """
+        streams = {name: self._streams[name] for name in read if name in self._streams}
+        always = [
+            stream.row.id
+            for stream in streams.values()
+            if stream.send_again == "always" and not is_replay
+        ]
+        self._say_what_did_not_come(always)
+        self._say_what_was_known(streams)
+        self.leftovers.save()
+        for name, stream in streams.items():
+            if stream.send_again == "new_version" and not is_replay:
+                self._expire(name, stream)
+                self._remembered.forget_boundary(stream.row.id)
+        self._remembered.end_well(
+            REPLAYED if is_replay else ENDED_WELL,
+            always,
+            [] if is_replay else [s.row.id for s in streams.values() if s.row.resend_since],
+            covered,
+        )
+
+    def _say_what_did_not_come(self, always: Collection[int]) -> None:
+        unmatched = sum(left.open() for left in self.leftovers.all if left.stream in always)
+        if unmatched:
+            logger.info(
+                "%d profiles that an earlier run had sent did not come again; the journal forgets "
+                "them",
+                unmatched,
+            )
+
+    @staticmethod
+    def _say_what_was_known(streams: dict[str, StreamMemory]) -> None:
+        known = {
+            name: stream
+            for name, stream in streams.items()
+            if stream.send_again == "new_version"
+            and stream.known_before >= _MANY
+            and stream.known_before * 2 > stream.met
+        }
+        if known:
+            logger.warning(
+                "%d of %d records of %s were delivered before and not sent: was the tap's bookmark "
+                "lost, or is it a full refresh? To send them again, run once with resend set to "
+                "these streams",
+                sum(stream.known_before for stream in known.values()),
+                sum(stream.met for stream in known.values()),
+                ", ".join(f"'{name}'" for name in known),
+            )
+        for name, stream in streams.items():
+            if stream.tail_was_met:
+                logger.warning(
+                    "stream '%s': some records lay behind the last STATE of the last run, which "
+                    "ended well; what it delivered of them was not sent again",
+                    name,
+                )
+
+    def _expire(self, name: str, stream: StreamMemory) -> None:
+        days = self._settings.journal_keep_days
+        if days is None:
+            return
+        forgotten = self._remembered.expire(stream.row.id, days)
+        if forgotten:
+            logger.info(
+                "stream '%s': %d versions were last seen more than %d days ago (journal_keep_days) "
+                "and are forgotten",
+                name,
+                forgotten,
+                days,
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._journal.close()

@@ -1,0 +1,401 @@
+"""What the journal remembers of streams: versions delivered, records rejected, requests sent.
+
+Versions are asked for and added in lots, as one blob, so that SQLite does the work of a lot in one
+statement.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from dataclasses import dataclass
+
+from target_altcraft.memory import format1
+from target_altcraft.memory.versions import (
+    BOOKMARK_BYTES,
+    ENTRY_BYTES,
+    ID_BYTES,
+    KEY_BYTES,
+    NO_BOOKMARK,
+    VERSION_BYTES,
+)
+
+if t.TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Sequence
+
+    from target_altcraft.memory.journal import Journal
+    from target_altcraft.settings import StreamSettings
+
+_RUN_BYTES, _PLACE_BYTES = 3, 5
+_SECONDS_PER_DAY = 86_400
+_EACH = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) "
+_V = VERSION_BYTES
+_ID = f"substr(:versions, n.i * {_V} + 1, {ID_BYTES})"
+_KEY = (
+    f"x'{NO_BOOKMARK.hex()}' || substr(:versions, n.i * {_V} + {BOOKMARK_BYTES + 1}, {KEY_BYTES})"
+)
+_ENTRY = f"substr(:versions, n.i * {_V} + {ID_BYTES + 1}, {ENTRY_BYTES})"
+_BOOKMARK = f"substr(:versions, n.i * {_V} + 1, {BOOKMARK_BYTES})"
+_COPY = f"substr(:places, n.i * {_RUN_BYTES + _PLACE_BYTES} + 1, {_RUN_BYTES + _PLACE_BYTES})"
+
+
+_NO_COPY = "x''"
+
+
+def place_bytes(run: int, place: int) -> bytes:
+    """Return where a record stood: the run and its place in that run's input, sortable."""
+    return run.to_bytes(_RUN_BYTES, "big") + place.to_bytes(_PLACE_BYTES, "big")
+
+
+@dataclass(slots=True)
+class StreamRow:
+    """What is known of a stream when a run first meets it."""
+
+    id: int
+    mapping: int
+    """Of this run."""
+    mapping_accepted: bool
+    """Whether something was accepted with the same settings, in this run or before."""
+    mapping_changed: bool
+    """Whether the newest version was delivered under another one."""
+    greatest: bytes | None
+    """The greatest id that is remembered; None if nothing is."""
+    has_rejected: bool
+    resend_since: int | None
+
+
+class Known(t.NamedTuple):
+    """A version that was delivered."""
+
+    entry: bytes
+    copy: bytes
+    mapping: int
+    run: int
+
+
+class Remembered:
+    """Asks the journal about versions and adds to it.
+
+    Args:
+        journal: The journal.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    @property
+    def run(self) -> int:
+        """The number of this run."""
+        return self._journal.run
+
+    @property
+    def may_write(self) -> bool:
+        """Whether this run may add anything; a dry run may not."""
+        return not self._journal.read_only
+
+    # Streams
+
+    def stream(self, name: str, mapping: bytes, *, by_key: bool) -> StreamRow:
+        """Return what is known of a stream; make it known.
+
+        Args:
+            name: Its name after stream maps.
+            mapping: Digest of its mapping.
+            by_key: Whether it keeps one version a key.
+        """
+        with self._journal.soon() if self.may_write else self._journal.reading() as db:
+            row = db.execute(
+                "SELECT id, by_key, mapping, resend_since FROM stream WHERE name = ?", (name,)
+            ).fetchone()
+            if row is None:
+                if not self.may_write:
+                    return StreamRow(0, 0, False, False, None, False, None)
+                cursor = db.execute(
+                    "INSERT INTO stream (name, by_key) VALUES (?, ?)", (name, by_key)
+                )
+                row = (t.cast("int", cursor.lastrowid), by_key, None, None)
+            stream, was_by_key, newest, resend_since = row
+            if bool(was_by_key) != by_key and self.may_write:
+                _arrange(db, stream, by_key=by_key)
+            number, accepted = self._mapping(db, stream, mapping)
+            (greatest,) = db.execute(
+                "SELECT max(id) FROM version WHERE stream = ?", (stream,)
+            ).fetchone()
+            rejected = db.execute(
+                "SELECT 1 FROM rejected WHERE stream = ? AND place = 0 LIMIT 1", (stream,)
+            ).fetchone()
+        return StreamRow(
+            id=stream,
+            mapping=number,
+            mapping_accepted=accepted,
+            mapping_changed=greatest is not None and newest is not None and newest != number,
+            greatest=greatest,
+            has_rejected=rejected is not None,
+            resend_since=resend_since,
+        )
+
+    def _mapping(self, db: sqlite3.Connection, stream: int, digest: bytes) -> tuple[int, bool]:
+        row = db.execute(
+            "SELECT id, accepted FROM mapping WHERE stream = ? AND digest = ?", (stream, digest)
+        ).fetchone()
+        if row is not None:
+            return row[0], bool(row[1])
+        if not self.may_write:
+            return -1, False
+        cursor = db.execute("INSERT INTO mapping (stream, digest) VALUES (?, ?)", (stream, digest))
+        return t.cast("int", cursor.lastrowid), False
+
+    def begin_resend(self, stream: int) -> None:
+        """Note that a resend of a stream begins with this run."""
+        with self._journal.soon() as db:
+            db.execute("UPDATE stream SET resend_since = ? WHERE id = ?", (self.run, stream))
+
+    # Versions
+
+    def known(
+        self, stream: int, versions: Sequence[bytes], *, by_key: bool
+    ) -> dict[int, list[Known]]:
+        """Return the delivered versions that have the key and bookmark of those asked for.
+
+        Args:
+            stream: The stream.
+            versions: What is asked for.
+            by_key: Whether the key alone is compared.
+
+        Returns:
+            By position in `versions`.
+        """
+        sql = (
+            f"{_EACH} SELECT n.i, v.entry, v.copy, v.mapping, v.run FROM n CROSS JOIN version v "
+            f"ON v.stream = :stream AND v.id = {_KEY if by_key else _ID}"
+        )
+        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        found: dict[int, list[Known]] = {}
+        with self._journal.reading() as db:
+            for position, *row in db.execute(sql, given):
+                found.setdefault(position, []).append(Known(*row))
+        return found
+
+    def remember(
+        self, stream: int, mapping: int, versions: bytes, places: bytes, *, by_key: bool
+    ) -> None:
+        """Note that versions were delivered, with the next durable transaction.
+
+        Args:
+            stream: The stream.
+            mapping: Under which.
+            versions: Of the records.
+            places: Run and place of each where versions are counted; else empty.
+            by_key: Whether one version a key is kept.
+        """
+        with self._journal.soon() as db:
+            insert(db, stream, mapping, self.run, versions, places, by_key=by_key)
+
+    def meet(self, stream: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
+        """Note that this run met versions again, with the next durable transaction.
+
+        Args:
+            stream: The stream.
+            met: Of each the id, what was known of it, and where it stands in this run's input if
+                versions are counted.
+        """
+        with self._journal.soon() as db:
+            db.executemany(
+                "UPDATE OR REPLACE version SET run = ?, copy = ? "
+                "WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
+                (
+                    (self.run, copy, stream, id_, known.entry, known.copy)
+                    for id_, known, copy in met
+                ),
+            )
+
+    def adopt(
+        self, stream: int, mapping: int, met: Iterable[tuple[bytes, Known, bytes]]
+    ) -> None:
+        """Note what delivered versions look like under another mapping.
+
+        Args:
+            stream: The stream.
+            mapping: The new one.
+            met: Of each the id, what was known of it, and its entry under the new mapping.
+        """
+        with self._journal.soon() as db:
+            db.executemany(
+                "UPDATE OR REPLACE version SET entry = ?, mapping = ?, run = ? "
+                "WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
+                (
+                    (entry, mapping, self.run, stream, id_, known.entry, known.copy)
+                    for id_, known, entry in met
+                ),
+            )
+
+    def boundary(self, stream: int, settings: StreamSettings) -> format1.Boundary | None:
+        """Return what was carried over of a stream's boundary, None if nothing was."""
+        with self._journal.reading() as db:
+            return format1.boundary(db, stream, settings)
+
+    def forget_boundary(self, stream: int) -> None:
+        """Forget a stream's boundary: its records have become versions."""
+        with self._journal.soon() as db:
+            format1.forget_boundary(db, stream)
+
+    # Rejected records
+
+    def rejected(self, stream: int, versions: Sequence[bytes]) -> dict[int, set[tuple[bytes, int]]]:
+        """Return what was rejected before of the rows that versions are of.
+
+        Returns:
+            By position in `versions`: digests of source rows, each with its mapping.
+        """
+        sql = (
+            f"{_EACH} SELECT n.i, r.source, r.mapping FROM n CROSS JOIN rejected r "
+            f"ON r.stream = :stream AND r.id = {_ID} WHERE r.place = 0"
+        )
+        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        found: dict[int, set[tuple[bytes, int]]] = {}
+        with self._journal.reading() as db:
+            for position, source, mapping in db.execute(sql, given):
+                found.setdefault(position, set()).add((source, mapping))
+        return found
+
+    def reject(self, stream: int, mapping: int, id_: bytes, source: bytes, place: int) -> None:
+        """Note a rejected record; it counts once a STATE covers its place."""
+        with self._journal.soon() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, ?)",
+                (stream, id_, source, mapping, self.run, place),
+            )
+
+    def cover(self, place: int) -> None:
+        """Note that a STATE was printed that covers the input up to a place."""
+        with self._journal.soon() as db:
+            db.execute("UPDATE run SET covered = ? WHERE id = ?", (place, self.run))
+
+    # The end of a run
+
+    def tidy(self) -> None:
+        """Settle which rejections of earlier runs count: those that a printed STATE covered."""
+        with self._journal.soon() as db:
+            db.execute(
+                "DELETE FROM rejected WHERE place > (SELECT covered FROM run WHERE id = run) "
+                "AND run < ?",
+                (self.run,),
+            )
+            db.execute("UPDATE rejected SET place = 0 WHERE run < ?", (self.run,))
+
+    def ended(self, run: int) -> int:
+        """Return how an earlier run ended: 0 not well, 1 well, 2 well, replaying rejects."""
+        with self._journal.reading() as db:
+            row = db.execute("SELECT ended_well FROM run WHERE id = ?", (run,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def end_well(
+        self,
+        how: int,
+        always: Collection[int],
+        resent: Collection[int],
+        covered: int | None,
+    ) -> None:
+        """End a run that went well.
+
+        Args:
+            how: 1, or 2 where it replayed rejects.
+            always: Streams of the kind `always` that it read from the tap: what was delivered of
+                them is forgotten, save what lies behind the last printed STATE.
+            resent: Streams whose resend is done.
+            covered: The place that the last STATE covers; None if there was no STATE.
+        """
+        with self._journal.durable() as db:
+            for stream in always:
+                db.execute("DELETE FROM version WHERE stream = ? AND run < ?", (stream, self.run))
+                if covered is None:
+                    db.execute("DELETE FROM version WHERE stream = ?", (stream,))
+                else:
+                    db.execute(
+                        "DELETE FROM version WHERE stream = ? AND copy <= ?",
+                        (stream, place_bytes(self.run, covered)),
+                    )
+                db.execute("DELETE FROM request WHERE stream = ? AND run < ?", (stream, self.run))
+            for stream in resent:
+                db.execute("UPDATE stream SET resend_since = NULL WHERE id = ?", (stream,))
+            db.execute("UPDATE run SET ended_well = ? WHERE id = ?", (how, self.run))
+
+    def expire(self, stream: int, days: int) -> int:
+        """Forget versions of a stream that were last seen longer ago; return how many.
+
+        The greatest bookmark's versions stay, and so do those of the run that saw it last.
+        """
+        before = int(time.time()) - days * _SECONDS_PER_DAY
+        with self._journal.soon() as db:
+            return db.execute(
+                "DELETE FROM version WHERE stream = :stream AND run IN "
+                "(SELECT id FROM run WHERE started < :before) "
+                "AND run < (SELECT max(run) FROM version WHERE stream = :stream) "
+                f"AND substr(id, 1, {BOOKMARK_BYTES}) < (SELECT substr(max(id), 1, "
+                f"{BOOKMARK_BYTES}) FROM version WHERE stream = :stream)",
+                {"stream": stream, "before": before},
+            ).rowcount
+
+
+def insert(
+    db: sqlite3.Connection,
+    stream: int,
+    mapping: int,
+    run: int,
+    versions: bytes,
+    places: bytes,
+    *,
+    by_key: bool,
+) -> None:
+    """Add delivered versions to the tables; see `Remembered.remember`."""
+    given = {
+        "count": len(versions) // VERSION_BYTES,
+        "stream": stream,
+        "mapping": mapping,
+        "run": run,
+        "versions": versions,
+        "places": places,
+    }
+    if not versions:
+        return
+    if by_key:
+        db.execute(
+            f"{_EACH} DELETE FROM version WHERE stream = :stream AND id IN (SELECT {_KEY} FROM n)",
+            given,
+        )
+    db.execute(
+        f"{_EACH} INSERT OR REPLACE INTO version SELECT :stream, {_KEY if by_key else _ID}, "
+        f"{_ENTRY}, {_COPY if places else _NO_COPY}, :mapping, :run, "
+        f"{_BOOKMARK if by_key else 'NULL'} FROM n ORDER BY 2",
+        given,
+    )
+    db.execute("UPDATE stream SET mapping = :mapping WHERE id = :stream", given)
+    db.execute("UPDATE mapping SET accepted = 1 WHERE id = :mapping", given)
+
+
+def _arrange(db: sqlite3.Connection, stream: int, *, by_key: bool) -> None:
+    """Keep a stream's versions by key alone, or by bookmark and key: `send_again` has changed."""
+    key = f"substr(id, {BOOKMARK_BYTES + 1}, {KEY_BYTES})"
+    if by_key:  # of several versions of a key that with the greatest bookmark
+        db.execute(
+            f"CREATE TEMP TABLE newest AS SELECT max(id) AS id FROM version WHERE stream = ? "
+            f"GROUP BY {key}",
+            (stream,),
+        )
+        db.execute(
+            "DELETE FROM version WHERE stream = ? AND id NOT IN (SELECT id FROM newest)", (stream,)
+        )
+        db.execute("DROP TABLE newest")
+        db.execute(
+            f"UPDATE OR REPLACE version SET bookmark = substr(id, 1, {BOOKMARK_BYTES}), "
+            f"id = x'{NO_BOOKMARK.hex()}' || {key}, copy = x'' WHERE stream = ?",
+            (stream,),
+        )
+    else:
+        db.execute(
+            f"UPDATE OR REPLACE version SET id = bookmark || {key}, bookmark = NULL "
+            "WHERE stream = ? AND bookmark IS NOT NULL",
+            (stream,),
+        )
+    db.execute("UPDATE stream SET by_key = ? WHERE id = ?", (by_key, stream))

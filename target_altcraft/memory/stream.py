@@ -1,0 +1,332 @@
+"""One stream of the input, judged by what the journal remembers of it."""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+
+from target_altcraft.memory import format1
+from target_altcraft.memory.remembered import place_bytes
+from target_altcraft.memory.resume import StreamLeftovers
+from target_altcraft.memory.versions import SETTLED, entry_of, id_of, key_of, source_digest
+
+if t.TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from target_altcraft.memory.remembered import Known, Remembered, StreamRow
+    from target_altcraft.memory.sent import Leftover
+    from target_altcraft.settings import StreamSettings
+
+SendAgain = t.Literal["new_version", "always", "changed", "never"]
+ENDED_WELL, REPLAYED = 1, 2
+"""How an earlier run ended: it read the tap to its end, or it replayed rejects."""
+
+
+class Arrival(t.NamedTuple):
+    """A record that could be sent now."""
+
+    record: Mapping[str, t.Any]
+    """As the tap sent it."""
+    body: bytes
+    """Its entry as JSON."""
+    version: bytes
+    place: int
+    """In this run's input."""
+    is_replay: bool
+    """Whether it comes from a rejects file."""
+
+
+class Verdict(enum.Enum):
+    """What is to become of a record."""
+
+    SEND = "send"
+    DELIVERED_BEFORE = "delivered before"
+    NOT_CHANGED = "not changed"
+    REJECTED_BEFORE = "rejected before"
+    BASELINE = "baseline"
+    FAULT = "fault"  # an earlier run's task did not import it
+    DOUBT = "doubt"  # an earlier run may have sent it
+    WAIT = "wait"  # its key is in flight: that outcome decides
+
+
+class Judgement(t.NamedTuple):
+    """A verdict, and the leftover that it is about, if it is about one."""
+
+    verdict: Verdict
+    leftover: Leftover | None = None
+    position: int = 0
+
+
+_SEND = Judgement(Verdict.SEND)
+_DELIVERED = Judgement(Verdict.DELIVERED_BEFORE)
+
+
+class StreamMemory:
+    """What is remembered of one stream, and what follows for the records that come.
+
+    Used by the reader's thread alone. `met` counts the records that came, `known_before` those that
+    were delivered before. `must_commit` is set once something was noted that a STATE must not
+    overtake.
+
+    Args:
+        remembered: The journal's versions.
+        row: What it knows of the stream.
+        settings: The stream's settings.
+        send_again: When a key that was delivered goes out again.
+        has_key: Whether the stream's records have key properties; else versions are counted.
+        leftovers: What earlier runs left of the stream.
+        boundary: What format 1 knew of its greatest bookmark.
+        is_baseline: Whether everything that comes is taken as delivered.
+        touches: Whether it is to be noted that a version was met again.
+    """
+
+    def __init__(  # noqa: PLR0913 - what is known of a stream
+        self,
+        remembered: Remembered,
+        row: StreamRow,
+        settings: StreamSettings,
+        send_again: SendAgain,
+        *,
+        has_key: bool,
+        leftovers: Sequence[Leftover] = (),
+        boundary: format1.Boundary | None = None,
+        is_baseline: bool = False,
+        touches: bool = False,
+    ) -> None:
+        self.row = row
+        self.send_again = send_again
+        self.by_key = send_again in {"changed", "never"}
+        self.is_counted = send_again == "always" or not has_key
+        self.known_before = 0
+        self.met = 0
+        self.must_commit = False
+        self.tail_was_met = False
+        self._remembered = remembered
+        self._settings = settings
+        since = row.resend_since or 0  # a resend sends again what was done before it began
+        self._leftovers = StreamLeftovers(
+            [left for left in leftovers if left.is_doubtful or left.run >= since],
+            row.mapping,
+            by_key=self.by_key,
+        )
+        self._boundary = boundary
+        self._is_baseline = is_baseline
+        self._touches = touches or self.is_counted
+        self._greatest = row.greatest
+        self._pending: set[bytes] = set()
+        self._used: set[tuple[bytes, bytes, bytes]] = set()
+        self._runs: dict[int, int] = {}
+
+    # Judging
+
+    def judge(self, arrivals: Sequence[Arrival]) -> list[Judgement]:
+        """Return what is to become of each record, in their order."""
+        known = self._look_up(arrivals)
+        rejected = (
+            self._remembered.rejected(self.row.id, [a.version for a in arrivals])
+            if self.row.has_rejected
+            else {}
+        )
+        self._used.clear()
+        self.met += len(arrivals)
+        met: list[tuple[bytes, Known, bytes]] = []
+        adopted: list[tuple[bytes, Known, bytes]] = []
+        judgements = []
+        for position, arrival in enumerate(arrivals):
+            match = self._match(arrival, known[position]) if position in known else None
+            judgement = self._judge(arrival, match, known.get(position), rejected.get(position))
+            judgements.append(judgement)
+            if match is not None and judgement.verdict is not Verdict.SEND:
+                id_ = self._stored_id(arrival.version)
+                if match.mapping != self.row.mapping and not self.is_counted:
+                    adopted.append((id_, match, entry_of(arrival.version)))
+                elif self._touches and match.run < self._remembered.run:
+                    met.append((id_, match, self._copy(arrival.place)))
+        if self._remembered.may_write:
+            self._remembered.meet(self.row.id, met) if met else None
+            self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
+            self._take_baseline(arrivals, judgements)
+        return judgements
+
+    def _look_up(self, arrivals: Sequence[Arrival]) -> dict[int, list[Known]]:
+        """Ask for those that can be known: nothing is remembered beyond the greatest id."""
+        greatest = self._greatest
+        if greatest is None:
+            return {}
+        asked = [
+            position
+            for position, arrival in enumerate(arrivals)
+            if self.by_key or arrival.version[: len(greatest)] <= greatest
+        ]
+        if not asked:
+            return {}
+        versions = [arrivals[position].version for position in asked]
+        found = self._remembered.known(self.row.id, versions, by_key=self.by_key)
+        return {asked[position]: known for position, known in found.items()}
+
+    def _match(self, arrival: Arrival, known: Sequence[Known]) -> Known | None:
+        """Return the delivered version that a record repeats, None if there is none."""
+        entry = entry_of(arrival.version)
+        best: Known | None = None
+        for each in known:
+            if self.row.resend_since is not None and each.run < self.row.resend_since:
+                continue
+            is_same = each.mapping != self.row.mapping or each.entry == entry
+            if not is_same and self.send_again != "never":
+                continue
+            if self.is_counted and not self._is_free(arrival, each):
+                continue
+            if best is None or each.entry == entry:
+                best = each
+        if best is not None and self.is_counted:
+            self._used.add((id_of(arrival.version), best.entry, best.copy))
+        return best
+
+    def _is_free(self, arrival: Arrival, known: Known) -> bool:
+        """Tell whether a counted version may still stand for a record of this run."""
+        if known.run >= self._remembered.run:
+            return False
+        if (id_of(arrival.version), known.entry, known.copy) in self._used:
+            return False
+        if self.send_again != "always":
+            return True
+        how = self._runs.get(known.run)
+        if how is None:
+            how = self._runs[known.run] = self._remembered.ended(known.run)
+        self.tail_was_met |= how == ENDED_WELL
+        return how != REPLAYED or arrival.is_replay
+
+    def _judge(
+        self,
+        arrival: Arrival,
+        match: Known | None,
+        known: Sequence[Known] | None,
+        rejected: set[tuple[bytes, int]] | None,
+    ) -> Judgement:
+        name = key_of(arrival.version) if self.by_key else arrival.version
+        if self.by_key and name in self._pending:
+            return Judgement(Verdict.WAIT)
+        if self._leftovers:
+            judgement = self._judge_leftover(arrival, match, known)
+            if judgement is not None:
+                return judgement
+        if match is not None:
+            self.known_before += 1
+            return Judgement(Verdict.NOT_CHANGED) if self.send_again == "changed" else _DELIVERED
+        if self._boundary is not None and self._boundary.knows(arrival.record, arrival.version):
+            return self._adopted(arrival, _DELIVERED)
+        if rejected and not arrival.is_replay:
+            if (source_digest(arrival.record), self.row.mapping) in rejected:
+                return Judgement(Verdict.REJECTED_BEFORE)
+        if not self.is_counted and name in self._pending:
+            self.known_before += 1
+            return _DELIVERED
+        self.sending(arrival.version)
+        return _SEND
+
+    def _judge_leftover(
+        self, arrival: Arrival, match: Known | None, known: Sequence[Known] | None
+    ) -> Judgement | None:
+        old = format1.version(self._settings, arrival.body) if self._leftovers.has_old else b""
+        found = self._leftovers.take(arrival.version, old)
+        if found is None:
+            return None
+        leftover, position = found
+        if leftover.is_doubtful:
+            is_newer = any(each.run > leftover.run for each in known or ())
+            if is_newer if self.by_key else match is not None:  # it was delivered since
+                leftover.versions[position] = SETTLED
+                return None
+            return Judgement(Verdict.DOUBT, leftover, position)
+        leftover.versions[position] = SETTLED
+        if position in leftover.faults:
+            return Judgement(Verdict.FAULT, leftover, position)
+        judgement = Judgement(Verdict.DELIVERED_BEFORE, leftover, position)
+        if match is None:
+            return self._adopted(arrival, judgement)
+        self.known_before += 1
+        return judgement
+
+    def _adopted(self, arrival: Arrival, judgement: Judgement) -> Judgement:
+        """Remember as a version what was known in another way."""
+        self.known_before += 1
+        self.take_as_delivered([arrival])
+        return judgement
+
+    def _take_baseline(self, arrivals: Sequence[Arrival], judgements: list[Judgement]) -> None:
+        if not self._is_baseline:
+            return
+        taken = []
+        for position, judgement in enumerate(judgements):
+            if judgement.verdict in {Verdict.SEND, Verdict.DOUBT, Verdict.WAIT}:
+                taken.append(arrivals[position])
+                judgements[position] = Judgement(Verdict.BASELINE)
+        self._pending.clear()
+        self.take_as_delivered(taken)
+
+    # What this run does
+
+    def take_as_delivered(self, arrivals: Sequence[Arrival]) -> None:
+        """Remember records as delivered, though this run does not send them."""
+        if not arrivals or not self._remembered.may_write:
+            return
+        versions = [arrival.version for arrival in arrivals]
+        if self.by_key:  # one version a key: the last one
+            versions = list({key_of(version): version for version in versions}.values())
+        places = b"".join(self._copy(a.place) for a in arrivals) if self.is_counted else b""
+        self.must_commit = True
+        self._remembered.remember(
+            self.row.id, self.row.mapping, b"".join(versions), places, by_key=self.by_key
+        )
+        greatest = max(map(id_of, versions))
+        if self._greatest is None or greatest > self._greatest:
+            self._greatest = greatest
+
+    def sending(self, version: bytes) -> None:
+        """Note that a record is about to be sent."""
+        if self.is_counted:
+            return
+        self._pending.add(key_of(version) if self.by_key else version)
+        id_ = id_of(version)
+        if self._greatest is None or id_ > self._greatest:
+            self._greatest = id_
+
+    def is_pending(self, version: bytes) -> bool:
+        """Tell whether a record with this key is under way."""
+        return key_of(version) in self._pending
+
+    def settled(self, versions: Sequence[bytes]) -> None:
+        """Note that what was sent of these is known now."""
+        if self.by_key:
+            self._pending.difference_update(map(key_of, versions))
+        else:
+            self._pending.difference_update(versions)
+
+    def go_on_from(self, before: StreamMemory) -> None:
+        """Take over what this run did under an earlier SCHEMA of the stream."""
+        self.known_before, self.met = before.known_before, before.met
+        self.must_commit, self.tail_was_met = before.must_commit, before.tail_was_met
+        self._pending = before._pending
+        self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
+
+    def places(self, places: Sequence[int]) -> bytes:
+        """Return run and place of records where versions are counted, else nothing."""
+        return b"".join(map(self._copy, places)) if self.is_counted else b""
+
+    def was_rejected_before(self, version_id: bytes, source: bytes) -> bool:
+        """Tell whether a record was rejected before, just as it is."""
+        if not self.row.has_rejected:
+            return False
+        found = self._remembered.rejected(self.row.id, [version_id + bytes(8)])
+        return (source, self.row.mapping) in found.get(0, ())
+
+    def remember_rejected(self, version_id: bytes, source: bytes, place: int) -> None:
+        """Note a rejected record, so that it is not rejected anew every night."""
+        if self.send_again == "new_version" and self._remembered.may_write:
+            self._remembered.reject(self.row.id, self.row.mapping, version_id, source, place)
+
+    def _copy(self, place: int) -> bytes:
+        return place_bytes(self._remembered.run, place) if self.is_counted else b""
+
+    def _stored_id(self, version: bytes) -> bytes:
+        return bytes(8) + key_of(version) if self.by_key else id_of(version)

@@ -1,0 +1,176 @@
+"""What a version of a record is: 28 bytes of digests, never a value.
+
+A version says which row of the source it is (key and bookmark) and what would be sent of it::
+
+    | 8 bytes         | 12 bytes          | 8 bytes             |
+    | bookmark        | digest of the key | digest of the entry |
+    |------------ id ---------------------|
+
+The bookmark stands in front, in a form that sorts as it does, so that what a tap reads in the
+bookmark's order is found side by side in the journal. Two spellings of a moment (`Z` and `+00:00`)
+are one bookmark.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import typing as t
+from decimal import Decimal
+from hashlib import blake2b
+
+from target_altcraft.codec import encode_json, encode_sorted, to_utc
+
+if t.TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BOOKMARK_BYTES = 8
+KEY_BYTES = 12
+ENTRY_BYTES = 8
+ID_BYTES = BOOKMARK_BYTES + KEY_BYTES
+VERSION_BYTES = ID_BYTES + ENTRY_BYTES
+NO_BOOKMARK = bytes(BOOKMARK_BYTES)
+"""Of a record without a usable bookmark."""
+SETTLED = bytes(VERSION_BYTES)
+"""Stands where a version stood that is settled; positions must not shift."""
+
+_METADATA = "_sdc_"
+_MIDDLE = 1 << 63
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+_NAIVE_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of values that were brought to UTC
+_MICROSECOND = dt.timedelta(microseconds=1)
+_MICROSECOND_DIGITS = 6
+_DATE_AND_TIME = len("2024-05-06T12:00:00")
+
+
+def digest(data: bytes, size: int) -> bytes:
+    """Return a digest of so many bytes."""
+    return blake2b(data, digest_size=size).digest()
+
+
+def stable_json(value: object) -> bytes:
+    """Return JSON that is the same for equal values, also of texts that no UTF-8 can hold."""
+    try:
+        return encode_sorted(value)
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        return json.dumps(value, sort_keys=True, default=str).encode()
+
+
+def source_row(record: Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return a tap's record without the columns that the tap adds itself."""
+    return {name: value for name, value in record.items() if not name.startswith(_METADATA)}
+
+
+def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's type
+    """Return a bookmark's value as 8 bytes, the same for each spelling of it.
+
+    Integers and moments sort as they do; other values become a digest.
+    """
+    if value is None:
+        return NO_BOOKMARK
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value) if value.adjusted() < _DATE_AND_TIME else value
+    if isinstance(value, str) and value[4:5] == "-":
+        value = _moment(value)
+    if type(value) is int and -_MIDDLE < value < _MIDDLE:
+        return (value + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
+    if isinstance(value, Decimal):
+        value = str(value.normalize())
+    return digest(stable_json(value), BOOKMARK_BYTES)
+
+
+def _moment(text: str) -> int | str:
+    """Return a date or date-time in microseconds since 1970; one spelling where that is too coarse.
+
+    Returns:
+        The text itself if it is no date.
+    """
+    if text[_DATE_AND_TIME : _DATE_AND_TIME + 1] in {"Z", "+", "-"}:  # no fraction: the short way
+        try:
+            return (dt.datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+        except ValueError:  # Python 3.10 does not read a Z
+            pass
+    try:
+        whole, _, fraction = to_utc(text).rstrip("Z").partition(".")
+    except (ValueError, OverflowError):
+        return text
+    fraction = fraction.rstrip("0")
+    if len(fraction) > _MICROSECOND_DIGITS:
+        return f"{whole}.{fraction}"
+    micros = (dt.datetime.fromisoformat(whole) - _NAIVE_EPOCH) // _MICROSECOND
+    return micros + int(fraction.ljust(_MICROSECOND_DIGITS, "0"))
+
+
+class VersionMaker:
+    """Makes the versions of one stream's records.
+
+    ::
+
+        version = VersionMaker(["id"], "updated_at").version(record, entry.body)
+
+    Args:
+        key_properties: Of the tap's SCHEMA; none: the whole source row stands for the key.
+        bookmark_column: The bookmark's column in the tap's record; None if there is none.
+    """
+
+    def __init__(self, key_properties: Sequence[str], bookmark_column: str | None) -> None:
+        self.has_key = bool(key_properties)
+        self._keys = tuple(key_properties)
+        self._only_key = key_properties[0] if len(key_properties) == 1 else None
+        self._column = bookmark_column
+        self._last: t.Any = None
+        self._last_bytes = NO_BOOKMARK
+
+    def id(self, record: Mapping[str, t.Any]) -> bytes:
+        """Return the digests of a record's bookmark and key."""
+        if self._only_key is not None:
+            key = record.get(self._only_key)
+        elif self._keys:
+            key = [record.get(name) for name in self._keys]
+        else:
+            key = source_row(record)
+        bookmark = NO_BOOKMARK
+        if self._column is not None:
+            value = record.get(self._column)
+            if value != self._last or type(value) is not type(self._last):
+                self._last, self._last_bytes = value, bookmark_bytes(value)
+            bookmark = self._last_bytes
+        try:
+            text = encode_json(key) if self._keys else encode_sorted(key)
+        except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+            text = stable_json(key)
+        return bookmark + blake2b(text, digest_size=KEY_BYTES).digest()
+
+    def version(self, record: Mapping[str, t.Any], body: bytes) -> bytes:
+        """Return a record's version.
+
+        Args:
+            record: As the tap sent it.
+            body: The entry as JSON.
+        """
+        return self.id(record) + blake2b(body, digest_size=ENTRY_BYTES).digest()
+
+
+def source_digest(record: Mapping[str, t.Any]) -> bytes:
+    """Return a digest of the source row, to tell whether a rejected record has changed."""
+    return digest(stable_json(source_row(record)), ENTRY_BYTES)
+
+
+def bookmark_of(version: bytes) -> bytes:
+    """Return a version's bookmark."""
+    return version[:BOOKMARK_BYTES]
+
+
+def key_of(version: bytes) -> bytes:
+    """Return a version's digest of the key."""
+    return version[BOOKMARK_BYTES:ID_BYTES]
+
+
+def id_of(version: bytes) -> bytes:
+    """Return a version's bookmark and key."""
+    return version[:ID_BYTES]
+
+
+def entry_of(version: bytes) -> bytes:
+    """Return a version's digest of the entry."""
+    return version[ID_BYTES:]

@@ -1,0 +1,533 @@
+"""What becomes of a record: it is skipped, rejected, or an entry in a batch.
+
+With a journal, records are judged in lots: the journal is asked about a whole lot at once. A STATE
+that comes among them keeps its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from collections import deque
+from dataclasses import dataclass
+
+from target_altcraft.errors import InputError, Rejection, TaskError
+from target_altcraft.memory.stream import Arrival, Verdict
+from target_altcraft.memory.versions import (
+    ENTRY_BYTES,
+    SETTLED,
+    VersionMaker,
+    digest,
+    id_of,
+    source_digest,
+    stable_json,
+)
+from target_altcraft.messages import SENT_AGAIN, TWICE
+from target_altcraft.profile import EntryPlan, Origin
+from target_altcraft.rejects import IN_DOUBT, rejection_of
+from target_altcraft.results import item_fault
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from target_altcraft.batch import Batch, OpenBatches
+    from target_altcraft.checkpoint import Checkpoints
+    from target_altcraft.memory.sent import Leftover
+    from target_altcraft.memory.stream import Judgement, StreamMemory
+    from target_altcraft.outcomes import Outcomes
+    from target_altcraft.profile import Entry
+    from target_altcraft.settings import Settings, StreamSettings
+
+logger = logging.getLogger(__name__)
+
+_LOT = 1000
+"""Most records of a lot."""
+_MAPPING_BYTES = 16
+TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
+NO_STREAM = "no such output stream"
+DROPPED = "dropped by the stream map"
+
+
+class UndeliverableRecord(InputError):
+    """A record cannot be delivered, and there is no rejects file for it.
+
+    Args:
+        code: Kind of fault, as in the rejects file.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Output(t.NamedTuple):
+    """An output stream of a tap's stream, as a SCHEMA message and the stream maps make it."""
+
+    name: str
+    transform: Callable[[dict[str, t.Any]], dict[str, t.Any] | None] | None
+    """The stream map; None if it changes nothing. Raises `Rejection`."""
+    check: Callable[[dict[str, t.Any]], None]
+    """Raises `Rejection` for a mapped record that breaks its schema or lacks a key."""
+    schema: Mapping[str, t.Any]
+    """Of the mapped records."""
+    keys: Sequence[str]
+    """Key properties of the mapped records."""
+    source_keys: Sequence[str]
+    """Key properties of the tap's records."""
+    bookmarks: Sequence[str]
+    """The SCHEMA's `bookmark_properties`."""
+    definition: object
+    """What the settings say of its stream map and flattening."""
+
+
+@dataclass(slots=True)
+class _Route:
+    """The way from a stream of the input to one output stream."""
+
+    name: str
+    settings: StreamSettings
+    transform: Callable[[dict[str, t.Any]], dict[str, t.Any] | None] | None
+    check: Callable[[dict[str, t.Any]], None]
+    plan: EntryPlan
+    keys: Sequence[str]
+    versions: VersionMaker | None
+    memory: StreamMemory | None
+
+
+class _Candidate(t.NamedTuple):
+    """A record that could be sent, until the journal has been asked about it."""
+
+    route: _Route
+    entry: Entry
+    origin: Origin
+    arrival: Arrival
+    is_doubted: bool
+    """Whether it is a replayed reject that may have been accepted."""
+
+
+class _State(t.NamedTuple):
+    """A STATE among the records of a lot."""
+
+    value: t.Any
+    place: int
+
+
+class Router:
+    """Decides what becomes of each record of the input.
+
+    Used by the reader's thread alone, save for `batch_settled`. `place` counts the records of the
+    input.
+
+    Args:
+        settings: The run's settings.
+        outcomes: Where it is written down what becomes of records.
+        batches: Where records go that are to be sent.
+        checkpoints: Where each STATE goes.
+        line: Returns the line of the input that is being handled, and its number.
+        check_scenario: Called before the first record of a stream is batched.
+        wait: Called to wait until something has happened.
+    """
+
+    def __init__(  # noqa: PLR0913 - what is beside the road
+        self,
+        settings: Settings,
+        outcomes: Outcomes,
+        batches: OpenBatches,
+        checkpoints: Checkpoints,
+        *,
+        line: Callable[[], tuple[bytes, int]],
+        check_scenario: Callable[[StreamSettings], None],
+        wait: Callable[[], None],
+    ) -> None:
+        self.place = 0
+        self.streams_seen: set[str] = set()
+        self.saw_replays = False
+        self.saw_records = False
+        self._settings = settings
+        self._outcomes = outcomes
+        self._summary = outcomes.summary
+        self._batches = batches
+        self._checkpoints = checkpoints
+        self._line = line
+        self._check_scenario = check_scenario
+        self._wait = wait
+        self._routes: dict[str, list[_Route]] = {}
+        self._checked: set[str] = set()
+        self._unknown_streams: set[str] = set()
+        self._without_bookmark: dict[str, str] = {}
+        self._lot: list[_Candidate | _State] = []
+        self._settled: deque[Batch] = deque()
+        self._keeps_message = outcomes.rejects is not None
+        self._keeps_key = outcomes.receipts is not None
+
+    # SCHEMA
+
+    def enter(self, tap_stream: str, outputs: Sequence[Output]) -> None:
+        """Take a SCHEMA: what its records become from here on.
+
+        Raises:
+            SettingsError: If an output stream's settings are not complete, or do not fit what the
+                journal remembers.
+        """
+        self.judge_lot()
+        self._routes[tap_stream] = [self._route(tap_stream, output) for output in outputs]
+        if self._outcomes.rejects is not None:
+            self._outcomes.rejects.schema(tap_stream, self._line()[0])
+
+    @property
+    def tap_streams(self) -> set[str]:
+        """The tap's streams whose SCHEMA came."""
+        return set(self._routes)
+
+    def _route(self, tap_stream: str, output: Output) -> _Route:
+        stream = self._settings.stream(output.name)
+        self.streams_seen.add(output.name)
+        columns = output.bookmarks if stream.bookmark_column is None else [stream.bookmark_column]
+        bookmark = columns[0] if len(columns) == 1 else None
+        versions = memory = None
+        if self._outcomes.memory is not None:
+            versions = VersionMaker(output.source_keys, bookmark)
+            memory = self._outcomes.memory.enter(
+                stream,
+                _mapping(stream, output),
+                has_key=versions.has_key,
+                has_bookmark=bookmark is not None,
+            )
+            if before := self._batches.mapping_of(output.name):
+                if before != memory.row.mapping:  # a batch is delivered under one mapping
+                    self._batches.close(output.name)
+            if bookmark is None and stream.send_again is None:
+                self._without_bookmark.setdefault(tap_stream, output.name)
+        return _Route(
+            output.name,
+            stream,
+            output.transform,
+            output.check,
+            EntryPlan(stream, output.schema),
+            output.keys,
+            versions,
+            memory,
+        )
+
+    # RECORD
+
+    def record(
+        self,
+        tap_stream: str,
+        record: dict[str, t.Any],
+        message: Mapping[str, t.Any],
+        line: bytes | None = None,
+    ) -> None:
+        """Bring one record on its way, once for each stream it is mapped to.
+
+        Args:
+            tap_stream: The tap's name of its stream; a SCHEMA of it has come.
+            record: As the tap sent it.
+            message: The RECORD message; that of a replayed reject says which stream it is for.
+            line: The message as it stands in a rejects file, if that is not the input's line.
+
+        Raises:
+            TargetError: If it cannot be delivered and there is no rejects file.
+        """
+        self.place += 1
+        rejection = rejection_of(message) if "rejection" in message else None
+        if rejection is None:
+            self.saw_records = True
+        else:
+            self.saw_replays = True
+        only = None if rejection is None else rejection.get("stream")
+        is_deleted = record.get("_sdc_deleted_at") is not None
+        is_known = False
+        for route in self._routes[tap_stream]:
+            if only is not None and route.name != only:
+                continue
+            is_known = True
+            self._summary.read[route.name] += 1
+            if is_deleted:
+                self._summary.skip(route.name, "deleted at the source")
+                continue
+            try:
+                self._take(route, record, rejection, line)
+            except Rejection as fault:
+                self._reject(route, record, fault, line, is_replay=rejection is not None)
+        if not is_known:
+            self._skip_unknown(tap_stream if only is None else str(only), only)
+
+    def _skip_unknown(self, name: str, only: object) -> None:
+        """Count a record that no output stream is for."""
+        self._summary.read[name] += 1
+        if only is None:
+            self._summary.skip(name, DROPPED)
+            return
+        self._summary.skip(name, NO_STREAM)
+        if name not in self._unknown_streams:
+            self._unknown_streams.add(name)
+            logger.warning(
+                "stream '%s': a rejects file holds records for it, but there is no such output "
+                "stream any more; they are not sent. Bring the stream back, or change the name in "
+                "their 'rejection'",
+                name,
+            )
+
+    def _take(
+        self,
+        route: _Route,
+        record: dict[str, t.Any],
+        rejection: Mapping[str, t.Any] | None,
+        line: bytes | None,
+    ) -> None:
+        """Map and serialise a record, and send it if the journal does not know it.
+
+        Raises:
+            Rejection: If it cannot be delivered.
+        """
+        mapped = record if route.transform is None else route.transform(record)
+        if mapped is None:
+            self._summary.skip(route.name, DROPPED)
+            return
+        route.check(mapped)
+        entry = route.plan.entry(mapped)
+        message = b"" if not self._keeps_message else line or self._line()[0]
+        key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
+        is_doubted = rejection is not None and rejection.get("code") == IN_DOUBT
+        if route.versions is None or route.memory is None:
+            if is_doubted and not self._sends_doubted(route):
+                return
+            self._send(route, entry, Origin(message, key))
+            return
+        version = route.versions.version(record, entry.body)
+        origin = Origin(message, key, version, self.place, route.memory.row.mapping)
+        arrival = Arrival(record, entry.body, version, self.place, rejection is not None)
+        self._lot.append(_Candidate(route, entry, origin, arrival, is_doubted))
+        if len(self._lot) >= _LOT:
+            self.judge_lot()
+
+    def _send(self, route: _Route, entry: Entry, origin: Origin) -> None:
+        """Put an entry into its stream's batch.
+
+        Raises:
+            Rejection: If no request could hold it.
+        """
+        if route.name not in self._checked:
+            self._checked.add(route.name)
+            self._check_scenario(route.settings)
+        self._batches.add(route.settings, entry, origin)
+
+    # STATE
+
+    def state(self, value: t.Any) -> None:  # noqa: ANN401 - whatever the tap says
+        """Take a STATE: it goes out once all records before it are settled."""
+        if self._without_bookmark:
+            self._say_what_cannot_be_told(value)
+        if self._lot:
+            self._lot.append(_State(value, self.place))
+        else:
+            self._checkpoints.add(value, self.place)
+
+    def _say_what_cannot_be_told(self, value: t.Any) -> None:  # noqa: ANN401
+        bookmarks = value.get("bookmarks") if isinstance(value, dict) else None
+        if not isinstance(bookmarks, dict):
+            return
+        for tap_stream, name in list(self._without_bookmark.items()):
+            if not bookmarks.get(tap_stream):
+                continue
+            del self._without_bookmark[tap_stream]
+            logger.warning(
+                "stream '%s': the tap's STATE holds a bookmark for it, but its SCHEMA names no "
+                "single one of bookmark_properties: what the tap repeats at its bookmark cannot be "
+                "told and is sent again. Set streams.%s.bookmark_column to the bookmark's column, "
+                "or send_again",
+                name,
+                name,
+            )
+
+    # The journal's word
+
+    def batch_settled(self, batch: Batch) -> None:
+        """Note that a batch is settled; called by workers."""
+        self._settled.append(batch)
+
+    def judge_lot(self) -> None:
+        """Ask the journal about the records that wait, and bring them on their way."""
+        lot, self._lot = self._lot, []
+        if not lot:
+            return
+        self._collect_settled()
+        by_route: dict[str, list[_Candidate]] = {}
+        for item in lot:
+            if isinstance(item, _Candidate):
+                by_route.setdefault(item.route.name, []).append(item)
+        judged = {
+            name: iter(self._judged(candidates)) for name, candidates in by_route.items()
+        }
+        for item in lot:
+            if isinstance(item, _State):
+                self._checkpoints.add(item.value, item.place)
+            else:
+                self._follow(item, next(judged[item.route.name]))
+
+    @staticmethod
+    def _judged(candidates: Sequence[_Candidate]) -> list[Judgement]:
+        memory = t.cast("StreamMemory", candidates[0].route.memory)
+        return memory.judge([candidate.arrival for candidate in candidates])
+
+    def _collect_settled(self) -> None:
+        memory = self._outcomes.memory
+        while self._settled and memory is not None:
+            batch = self._settled.popleft()
+            memory.stream(batch.stream.name).settled([o.version for o in batch.origins])
+
+    def _follow(self, candidate: _Candidate, judgement: Judgement) -> None:
+        """Do what a judgement says."""
+        route, origin = candidate.route, candidate.origin
+        memory = t.cast("StreamMemory", route.memory)
+        while judgement.verdict is Verdict.WAIT:
+            self._batches.close(route.name)
+            while memory.is_pending(origin.version):
+                self._wait()
+                self._collect_settled()
+            (judgement,) = memory.judge([candidate.arrival])
+        verdict, leftover, position = judgement
+        try:
+            if verdict is Verdict.SEND:
+                if not candidate.is_doubted or self._sends_doubted(route):
+                    self._send(route, candidate.entry, origin)
+                else:
+                    memory.settled([origin.version])
+            elif verdict is Verdict.DOUBT:
+                if self._sends_leftover(candidate, t.cast("Leftover", leftover), position):
+                    memory.sending(origin.version)
+                    self._send(route, candidate.entry, origin)
+            elif verdict is Verdict.FAULT:
+                self._reject_leftover(route, origin, t.cast("Leftover", leftover), position)
+            elif verdict is Verdict.REJECTED_BEFORE:
+                self._count_rejected_before(route)
+            else:
+                self._summary.skip(route.name, verdict.value)
+                if leftover is not None:
+                    self._outcomes.receive_leftover(route.settings, origin, leftover, position)
+        except Rejection as rejection:
+            memory.settled([origin.version])
+            self._set_aside(route, origin, rejection)
+
+    def _sends_leftover(
+        self, candidate: _Candidate, leftover: Leftover, position: int
+    ) -> bool:
+        """Tell whether a record that an earlier run may have sent is sent again.
+
+        Raises:
+            TaskError: If `on_ambiguous_submit` is `fail`.
+        """
+        how = self._settings.on_ambiguous_submit
+        if how == "fail":
+            raise TaskError(
+                f"{leftover.doubt}. Nothing of it was sent again; look in Altcraft, then set "
+                "on_ambiguous_submit to resend to send it again, or to skip to take it as delivered"
+            )
+        if not leftover.is_said:
+            leftover.is_said = True
+            if how == "resend":
+                logger.warning("%s. %s", leftover.doubt, SENT_AGAIN)
+            else:
+                logger.warning("%s. They are taken as delivered", leftover.doubt)
+        leftover.versions[position] = SETTLED
+        if how == "skip":
+            memory = t.cast("StreamMemory", candidate.route.memory)
+            memory.take_as_delivered([candidate.arrival])
+            self._summary.skip(candidate.route.name, TAKEN_AS_DELIVERED)
+        return how == "resend"
+
+    def _sends_doubted(self, route: _Route) -> bool:
+        """Tell whether a replayed reject that may have been accepted is sent.
+
+        Raises:
+            TaskError: If `on_ambiguous_submit` is `fail`.
+        """
+        number = self._line()[1]
+        doubt = (
+            f"stream '{route.name}': the rejected record in line {number} of the input may have "
+            "been accepted before it was refused"
+        )
+        how = self._settings.on_ambiguous_submit
+        if how == "fail":
+            raise TaskError(
+                f"{doubt}. It was not sent again; look in Altcraft, then set on_ambiguous_submit to "
+                "resend to send it again, or to skip to take it as delivered"
+            )
+        if how == "resend":
+            logger.warning("%s. It is sent again, and %s", doubt, TWICE)
+            return True
+        self._summary.skip(route.name, TAKEN_AS_DELIVERED)
+        return False
+
+    # Rejects
+
+    def _reject(
+        self,
+        route: _Route,
+        record: Mapping[str, t.Any],
+        rejection: Rejection,
+        line: bytes | None,
+        *,
+        is_replay: bool,
+    ) -> None:
+        """Set a record aside that did not become an entry."""
+        origin = Origin(line or self._line()[0], place=self.place)
+        if route.versions is not None and route.memory is not None:
+            id_ = route.versions.id(record)
+            if not is_replay and route.memory.row.has_rejected:
+                if route.memory.was_rejected_before(id_, source_digest(record)):
+                    self._count_rejected_before(route)
+                    return
+            origin = origin._replace(
+                version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
+            )
+        self._set_aside(route, origin, rejection)
+
+    def _set_aside(self, route: _Route, origin: Origin, rejection: Rejection) -> None:
+        if self._outcomes.rejects is not None:
+            self._outcomes.reject(route.settings, origin, rejection)
+        elif self._settings.rejects_path is not None:  # a dry run
+            self._outcomes.count_reject(route.name, rejection.code)
+        else:
+            raise UndeliverableRecord(
+                rejection.code,
+                f"stream '{route.name}': the record in line {self._line()[1]} of the input cannot "
+                f"be delivered: {rejection.reason}. Mend it, drop it by a stream map, or set "
+                "rejects_path to have such records set aside",
+            )
+
+    def _count_rejected_before(self, route: _Route) -> None:
+        self._summary.skip(route.name, Verdict.REJECTED_BEFORE.value)
+        if self._outcomes.rejects is not None:
+            self._outcomes.rejects.count_before()
+
+    def _reject_leftover(
+        self, route: _Route, origin: Origin, leftover: Leftover, position: int
+    ) -> None:
+        """Set aside a record that a task of an earlier run did not import.
+
+        Raises:
+            TaskError: If there is no rejects file.
+        """
+        item = leftover.results[position] if leftover.results is not None else None
+        kind, text = item_fault(item) or ("not imported", "")
+        if self._outcomes.rejects is None and not self._settings.dry_run:
+            raise TaskError(
+                f"{leftover.name}, task {leftover.task_id}, of an earlier run: a profile was not "
+                f"imported ({kind}); set rejects_path to have such records set aside"
+            )
+        self._outcomes.reject_leftover(route.settings, origin, leftover, (kind, text))
+
+
+def _mapping(stream: StreamSettings, output: Output) -> bytes:
+    """Return a digest of how an output stream's records become entries."""
+    parts = [
+        [stream.name, stream.workflow_id, stream.matching, stream.field_name, stream.match_column],
+        [stream.content_columns, stream.custom_data_columns],
+        [stream.attach_column, stream.custom_request_column, stream.nulls],
+        list(stream.subscriptions),
+        output.definition,
+        EntryPlan(stream, output.schema).columns(),
+    ]
+    return digest(stable_json(parts), _MAPPING_BYTES)
