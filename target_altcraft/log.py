@@ -80,12 +80,14 @@ class _MaskingFactory:
 
         Formatters differ in what they take from a record's exception; all of them show its message.
         """
+        exc_info = t.cast("t.Any", record.exc_info)
         try:
-            trace = _formatter.formatException(t.cast("t.Any", record.exc_info))
+            trace = _formatter.formatException(exc_info)
+            chain = [str(error) for error in _chain(exc_info[1])]
         except Exception:  # noqa: BLE001 - what cannot be shown cannot show the token
             record.exc_info = None
             return
-        if self._holds_token(trace):
+        if self._holds_token("\n".join([trace, *chain])):
             record.msg, record.args = f"{_text(record)}\n{self._masked(trace)}", ()
             record.exc_info = None
 
@@ -96,6 +98,18 @@ class _MaskingFactory:
         for token in self._tokens:
             text = text.replace(token, "***")
         return text
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """Return an exception and those behind it, also those that a traceback leaves out."""
+    chain: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and not any(one is other for other in chain):
+            chain.append(one)
+            waiting += [one.__cause__, one.__context__]
+    return chain
 
 
 def _text(record: logging.LogRecord) -> str | None:

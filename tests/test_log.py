@@ -133,7 +133,14 @@ def tell_as_a_cause() -> None:
     raise RuntimeError("it went wrong") from Told()
 
 
-@pytest.mark.parametrize("fail", [tell, tell_as_a_cause])
+def tell_behind_another() -> None:
+    try:
+        tell()
+    except Told:
+        raise RuntimeError("it went wrong") from None
+
+
+@pytest.mark.parametrize("fail", [tell, tell_as_a_cause, tell_behind_another])
 def test_exception_that_tells_the_token_is_masked(log: Log, fail: t.Callable[[], None]) -> None:
     try:
         fail()
@@ -141,7 +148,7 @@ def test_exception_that_tells_the_token_is_masked(log: Log, fail: t.Callable[[],
         log.logger.exception("stopped by %s", TOKEN)
     assert TOKEN not in log.text
     assert "stopped by ***" in log.text
-    assert "refused: ***" in log.text
+    assert ("refused: ***" in log.text) is (fail is not tell_behind_another)
     assert "test_log.py" in log.text  # the traceback is still there
     assert log.records[0].exc_info is None
     assert log.records[0].exc_text is None
@@ -167,6 +174,14 @@ def test_exception_that_cannot_be_shown_does_not_stop_the_run(log: Log) -> None:
     log.logger.error("and on")
     assert "stopped" in log.text
     assert "and on" in log.text
+    assert TOKEN not in log.text
+
+
+def test_exceptions_that_caused_each_other_are_no_endless_chain(log: Log) -> None:
+    first, second = ValueError("one"), Told()
+    first.__context__, second.__context__ = second, first
+    log.logger.error("stopped", exc_info=first)
+    assert "stopped" in log.text
     assert TOKEN not in log.text
 
 
