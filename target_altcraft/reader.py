@@ -28,7 +28,8 @@ class LineReader(GenericSingerReader[str]):
     """Reads lines as bytes and waits where signals, workers and timers can wake it.
 
     `tick` is called between reads, at least once a second; what it raises ends the reading. `line`
-    is the line that is being handled, and `line_number` counts from 1.
+    is the line that is being handled, and `line_number` counts from 1. `wakeup` opens its pipe when
+    it is first waited on; who waits on it last closes it.
     """
 
     default_input = sys.stdin

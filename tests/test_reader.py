@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import threading
+import time
 import typing as t
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -23,7 +25,6 @@ from target_altcraft.wakeup import Wakeup
 if t.TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 KINDS = ("SCHEMA", "RECORD", "STATE")
 SECRET = "v4lue"
@@ -417,6 +418,102 @@ def test_tick_is_called_for_an_input_in_memory() -> None:
         one.reader.tick = ticks(3)
         with pytest.raises(Enough):
             one.read(io.StringIO('{"type":"RECORD"}\n' * 100_000))
+
+
+def open_files() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_reader_opens_nothing_before_it_waits() -> None:
+    before = open_files()
+    readers = [LineReader() for _ in range(100)]
+    for reader in readers:
+        reader.process_lines(io.StringIO('{"type":"RECORD"}\n'), {"RECORD": lambda _: None})
+        reader.wakeup.ring()
+    assert open_files() == before
+
+
+def test_pipe_of_a_reader_is_closed_by_who_owns_it() -> None:
+    before = open_files()
+    with silence() as source:
+        one = Reading()
+        one.reader.tick = ticks(2)
+        with pytest.raises(Enough):
+            one.read(source)
+        assert len(open_files()) == len(before) + 4  # the input's pipe and the reader's
+        one.reader.wakeup.close()
+    one.reader.wakeup.close()
+    assert open_files() == before
+
+
+def test_ring_before_the_pipe_is_open_is_not_lost() -> None:
+    wakeup = Wakeup()
+    wakeup.ring()
+    assert not wakeup.wait(600)
+    started = time.monotonic()
+    assert not wakeup.wait(0.05)  # it rang once
+    assert time.monotonic() - started >= 0.04
+    wakeup.close()
+
+
+def test_ring_after_the_end_harms_no_file_opened_since(tmp_path: Path) -> None:
+    wakeup = Wakeup()
+    wakeup.wait(0)
+    wakeup.close()
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((tmp_path / str(n)).open("wb")) for n in range(4)]
+        wakeup.ring()
+        assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 4
+    assert not wakeup.wait(600)  # it can be waited on again, and the ring is still there
+    wakeup.close()
+
+
+def test_rings_of_many_threads_while_it_opens_and_closes_are_safe() -> None:
+    wakeup = Wakeup()
+    ended = threading.Event()
+
+    def ring() -> None:
+        while not ended.is_set():
+            wakeup.ring()
+
+    threads = [threading.Thread(target=ring) for _ in range(4)]
+    before = open_files()
+    for thread in threads:
+        thread.start()
+    for _ in range(300):
+        assert not wakeup.wait(600)
+        wakeup.close()
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert open_files() == before
+
+
+def test_signal_that_another_thread_takes_wakes_who_waits_and_closing_ends_that() -> None:
+    wakeup = Wakeup()
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        wakeup.listen_to_signals()
+        timer = threading.Timer(0.05, lambda: signal.pthread_kill(timer.ident or 0, signal.SIGUSR1))
+        timer.start()
+        assert not wakeup.wait(600)
+        timer.join()
+        wakeup.close()
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_closing_leaves_another_one_that_listens_to_signals_alone() -> None:
+    first, second = Wakeup(), Wakeup()
+    first.listen_to_signals()
+    second.listen_to_signals()
+    first.close()
+    listening = signal.set_wakeup_fd(-1)
+    assert listening != -1
+    signal.set_wakeup_fd(listening)
+    second.close()
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_signal_wakes_who_waits() -> None:
