@@ -15,18 +15,19 @@ import typing as t
 
 if t.TYPE_CHECKING:
     from target_altcraft.sandbox.faults import Fault
+    from target_altcraft.sandbox.requestlog import RequestSeen
+    from target_altcraft.sandbox.scenarios import Workflow
     from target_altcraft.sandbox.server import Sandbox
     from target_altcraft.sandbox.task import Task
-    from target_altcraft.sandbox.world import RequestSeen, Workflow
 
 __all__ = ["Fault", "RequestSeen", "Sandbox", "Task", "Workflow"]
 
 _HOMES = {
     "Fault": "faults",
-    "RequestSeen": "world",
+    "RequestSeen": "requestlog",
     "Sandbox": "server",
     "Task": "task",
-    "Workflow": "world",
+    "Workflow": "scenarios",
 }
 
 

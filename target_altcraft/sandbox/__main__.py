@@ -12,14 +12,11 @@ import typing as t
 import webbrowser
 
 from target_altcraft.sandbox.faults import FaultError, parse_fault
+from target_altcraft.sandbox.scenarios import Workflow
 
 try:
     from target_altcraft.sandbox.server import HostError, Sandbox
-    from target_altcraft.sandbox.world import (
-        DEFAULT_BODY_LIMIT,
-        DEFAULT_TOKEN,
-        Workflow,
-    )
+    from target_altcraft.sandbox.world import DEFAULT_BODY_LIMIT, DEFAULT_TOKEN
 except ModuleNotFoundError as error:
     sys.exit(
         f"altcraft-sandbox: {error.name} is missing; pip install 'target-altcraft[sandbox]' has it"
@@ -29,7 +26,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
     from target_altcraft.sandbox.faults import Fault
-    from target_altcraft.sandbox.world import RequestSeen
+    from target_altcraft.sandbox.requestlog import RequestSeen
 
 _DEFAULT_PORT = 8765
 _MAX_PORT = 65_535

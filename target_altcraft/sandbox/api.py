@@ -27,9 +27,10 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.sandbox.connection import RequestBody
     from target_altcraft.sandbox.faults import Fault
+    from target_altcraft.sandbox.requestlog import RequestSeen
     from target_altcraft.sandbox.shown import ShownWorld
     from target_altcraft.sandbox.submission import Json
-    from target_altcraft.sandbox.world import RequestSeen, World
+    from target_altcraft.sandbox.world import World
 
 BASE = "/api/v1.1"
 STATE_PATH = f"{OWN}state"

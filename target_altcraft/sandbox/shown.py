@@ -20,9 +20,10 @@ from target_altcraft.sandbox.world import World
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from target_altcraft.sandbox.profiles import Profile
+    from target_altcraft.sandbox.requestlog import RequestSeen
     from target_altcraft.sandbox.submission import Json
     from target_altcraft.sandbox.task import Task
-    from target_altcraft.sandbox.world import Profile, RequestSeen
 
 MAX_PROFILES = 1000
 TASKS = 100
@@ -98,31 +99,31 @@ class ShownWorld(World):
                     "remember": self.remember,
                     "revision": self._totals["delivered_entries"],
                     "totals": {
-                        "profiles": len(self._profiles),
-                        "runs": self._runs.total(),
+                        "profiles": len(self._profiles.rows),
+                        "runs": self._runs.entered.total(),
                         "delivered": self._totals["delivered_entries"],
                         "tasks": len(tasks),
-                        "again": len(self._who_again),
-                        "alike": len(self._who_alike),
-                        "requests": self._totals["requests"],
-                        "refused": self._totals["refused_requests"],
-                        "unanswered": self._totals["unanswered_requests"],
+                        "again": len(self._runs.who_again),
+                        "alike": len(self._runs.who_alike),
+                        "requests": self._requests.totals["requests"],
+                        "refused": self._requests.totals["refused_requests"],
+                        "unanswered": self._requests.totals["unanswered_requests"],
                     },
                     "workflows": [
                         {
                             "id": workflow.id,
                             "name": _cut(workflow.name, _NAME)["text"],
                             "is_active": workflow.is_active,
-                            "runs": self._runs[workflow.id],
-                            "customers": self._customers[workflow.id],
-                            "again": self._again[workflow.id],
-                            "alike": self._alike[workflow.id],
+                            "runs": self._runs.entered[workflow.id],
+                            "customers": self._runs.customers[workflow.id],
+                            "again": self._runs.again[workflow.id],
+                            "alike": self._runs.alike[workflow.id],
                         }
                         for workflow in self._workflows.values()
                     ],
                     "outcomes": Counter(task.outcome for task in tasks),
                     "tasks": _newest(chosen, TASKS, lambda task: _task_row(task, now)),
-                    "requests": _newest(self._troubles, REQUESTS, self._request_row),
+                    "requests": _newest(self._requests.troubles, REQUESTS, self._request_row),
                 }
             )
 
@@ -131,9 +132,11 @@ class ShownWorld(World):
         needle = wanted.needle
         with self._lock:
             self._settle(time.monotonic())
-            total = len(self._profiles)
-            some = {"again": self._who_again, "alike": self._who_alike}.get(wanted.entered)
-            found = list(self._profiles if some is None else some.values())
+            total = len(self._profiles.rows)
+            some = {"again": self._runs.who_again, "alike": self._runs.who_alike}.get(
+                wanted.entered
+            )
+            found = list(self._profiles.rows if some is None else some.values())
         found.reverse()
         if needle or wanted.workflow_id is not None:
             found = list(self._select(found, wanted))
@@ -145,9 +148,9 @@ class ShownWorld(World):
         """Return one profile with its imports, the newest first; None if there is none."""
         with self._lock:
             self._settle(time.monotonic())
-            if not 1 <= number <= len(self._profiles):
+            if not 1 <= number <= len(self._profiles.rows):
                 return None
-            profile = self._profiles[number - 1]
+            profile = self._profiles.rows[number - 1]
             imports = range(len(profile.history), 0, -1)[:_IMPORTS]
             return _encoder.encode(
                 {
@@ -196,7 +199,7 @@ class ShownWorld(World):
         alike = (
             index
             for index, other in enumerate(profile.history[: number - 1], 1)
-            if self._is_alike(entered, other)
+            if self._runs.is_alike(entered, other)
         )
         shared = {
             name: value for name, value in task.envelope.items() if name not in _IN_OWN_COLUMNS
