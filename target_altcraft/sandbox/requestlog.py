@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from target_altcraft.sandbox.faults import TRUE_KINDS
+
 
 @dataclass(slots=True)
 class RequestSeen:
@@ -73,7 +75,7 @@ class RequestLog:
             self.totals["unanswered_requests"] += 1
         elif error or status != HTTPStatus.OK:
             self.totals["refused_requests"] += 1
-        elif seen.fault is None or seen.fault == "slow":
+        elif seen.fault is None or seen.fault in TRUE_KINDS:
             return
         if remember:
             self.troubles.append(seen)

@@ -103,6 +103,8 @@ class Task:
             }
         else:
             data["status"] = "completed"
+            if self.fault and self.fault.kind == "done_as":
+                data["status"] = self.fault.name or "success"
             data["result"] = {"error": 0, "error_text": "", "result": self._items()}
         if self.fault_kind == "no_progress":
             del data["progress"]
