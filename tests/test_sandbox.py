@@ -492,9 +492,22 @@ def test_numbers_are_kept_as_they_were_written(sandbox: Sandbox, api: Api) -> No
 # Workflows
 
 
+def listed(number: int, name: str, *, is_active: bool = True, mode: str = "restart") -> Json:
+    """An item of `workflows/list` as the guide shows it."""
+    nodes = [{"name": "Start", "type": "start"}, {"name": "Message", "type": "campaign"}]
+    return {
+        "id": number,
+        "name": name,
+        "is_active": is_active,
+        "list_id": 1,
+        "mode": mode,
+        "nodes": nodes,
+    }
+
+
 def test_workflows_are_listed_from_an_id_on(api: Api) -> None:
     assert api.call(LIST, from_id=2, limit=1) == {
-        "data": [{"id": 2, "name": "Order follow-up", "is_active": True}],
+        "data": [listed(2, "Order follow-up")],
         "error": 0,
         "error_text": "Successful operation",
     }
@@ -988,6 +1001,8 @@ def test_view_shows_everything_that_happened(sandbox: Sandbox, api: Api) -> None
     assert view["totals"] == {
         "profiles": 3,
         "runs": 3,
+        "messages": 0,
+        "messages_by_channel": {},
         "tasks": 2,
         "accepted_entries": 4,
         "delivered_entries": 3,
@@ -999,8 +1014,18 @@ def test_view_shows_everything_that_happened(sandbox: Sandbox, api: Api) -> None
         "id": 1,
         "name": "Welcome series",
         "is_active": True,
+        "resource_id": 7,
+        "channel": "email",
+        "mode": "restart",
+        "list_id": 1,
         "runs": 1,
+        "messaged": 0,
+        "ignored": 0,
     }
+    assert view["resources"] == [
+        {"id": 7, "name": "Newsletter", "channels": ["email", "sms"]},
+        {"id": 8, "name": "Bot", "channels": ["telegram_bot", "push"]},
+    ]
     second = view["tasks"][1]
     assert (second["entries"], second["delivered"], second["failures"]) == (3, 2, 1)
     assert (second["outcome"], second["progress"], second["fault"]) == ("completed", 100, "partial")
@@ -1103,7 +1128,8 @@ def test_command_serves_until_a_signal(ending: signal.Signals) -> None:
             "--token=secret",
             "--task-seconds=0",
             "--workflow=7:Seven: the film:inactive",
-            "--workflow=8:Eight",
+            "--workflow=8:Eight:mode=skip:channel=sms",
+            "--resource=5:email+sms:News: all",
             "--fault=list:http,status=429",
         ),
         stdout=subprocess.PIPE,
@@ -1118,8 +1144,8 @@ def test_command_serves_until_a_signal(ending: signal.Signals) -> None:
         url = f"{words[3]}/api/v1.1/{LIST}"
         assert requests.post(url, json={"token": "secret"}, timeout=5).status_code == 429
         assert requests.post(url, json={"token": "secret"}, timeout=5).json()["data"] == [
-            {"id": 7, "name": "Seven: the film", "is_active": False},
-            {"id": 8, "name": "Eight", "is_active": True},
+            listed(7, "Seven: the film", is_active=False),
+            listed(8, "Eight", mode="skip"),
         ]
         os.kill(process.pid, ending)
         _, errors = process.communicate(timeout=DEADLINE_SECONDS)

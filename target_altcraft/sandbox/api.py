@@ -32,6 +32,7 @@ if t.TYPE_CHECKING:
 BASE = "/api/v1.1"
 STATE_PATH = f"{OWN}state"
 FAULTS_PATH = f"{OWN}faults"
+UNSUBSCRIBE_PATH = f"{OWN}unsubscribe"
 
 _PART_OF_BODY = 64 * 1024
 
@@ -83,14 +84,16 @@ def create_app(
 
     @app.post(FAULTS_PATH)
     def add_fault() -> Response:
-        body = t.cast("RequestBody", request.environ["wsgi.input"])
         try:
-            fault = parse(body.read(_PART_OF_BODY) or b"").get("fault")
+            fault = _own_body().get("fault")
             world.add_fault(parse_fault(fault if isinstance(fault, str) else ""))
         except (Refusal, FaultError) as error:
-            answer = msgspec.json.encode({"error": getattr(error, "debug", str(error))})
-            return Response(answer, HTTPStatus.BAD_REQUEST, mimetype=JSON)
+            return _bad(getattr(error, "debug", str(error)))
         return Response(world.faults_json(), mimetype=JSON)
+
+    @app.post(UNSUBSCRIBE_PATH)
+    def unsubscribe() -> Response:
+        return _unsubscribe(world)
 
     @app.delete(FAULTS_PATH)
     def clear_faults() -> Response:
@@ -98,6 +101,35 @@ def create_app(
         return Response(world.faults_json(), mimetype=JSON)
 
     return app
+
+
+def _own_body() -> Json:
+    """Return what a request to one of the sandbox's own endpoints holds.
+
+    Raises:
+        Refusal: It is no JSON object.
+    """
+    body = t.cast("RequestBody", request.environ["wsgi.input"])
+    return parse(body.read(_PART_OF_BODY) or b"")
+
+
+def _bad(reason: str) -> Response:
+    return Response(msgspec.json.encode({"error": reason}), HTTPStatus.BAD_REQUEST, mimetype=JSON)
+
+
+def _unsubscribe(world: World) -> Response:
+    try:
+        asked = _own_body()
+    except Refusal as refusal:
+        return _bad(refusal.debug)
+    address, channel = asked.get("address"), asked.get("channel")
+    resource_id = asked.get("resource_id")
+    if not isinstance(address, str) or not address.strip():
+        return _bad("address is missing: an e-mail, a phone, a push token or a chat id")
+    if not isinstance(channel, str | None) or not isinstance(resource_id, int | None):
+        return _bad("channel is a string and resource_id an integer")
+    changed = world.unsubscribe(address, channel=channel, resource_id=resource_id)
+    return Response(msgspec.json.encode({"unsubscribed": changed}), mimetype=JSON)
 
 
 class _Calls:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from target_altcraft.sandbox.submission import as_text, fold, phones_of
+from target_altcraft.sandbox.subscriptions import subscribe, unsubscribe
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from target_altcraft.sandbox.submission import Identity, Json
+    from target_altcraft.sandbox.subscriptions import Asked, Subscription
 
 _CUSTOM = "custom:"
 
@@ -26,6 +28,8 @@ class Profile:
         history: The imports, oldest first.
         runs: How often the customer entered a scenario, by workflow id.
         repeats: How many of these runs had the same content as one before, by workflow id.
+        messages: How many messages the customer got, by workflow id.
+        subscriptions: In the order in which they came; those that ended too.
     """
 
     id: str
@@ -34,6 +38,8 @@ class Profile:
     history: list[Json] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
     repeats: dict[int, int] = field(default_factory=dict)
+    messages: dict[int, int] = field(default_factory=dict)
+    subscriptions: list[Subscription] = field(default_factory=list)
 
     def as_dict(self) -> Json:
         """Return a copy for those outside the lock."""
@@ -42,6 +48,8 @@ class Profile:
             "fields": dict(self.fields),
             "history": list(self.history),
             "runs": dict(self.runs),
+            "messages": dict(self.messages),
+            "subscriptions": [asdict(each) for each in self.subscriptions],
         }
 
 
@@ -58,16 +66,35 @@ class ProfileStore:
         self._custom_fields: set[str] = set()
         self._indexed_fields = {"email", "phones"}
 
-    def upsert(self, identity: Identity, data: Json) -> Profile:
-        """Return the profile that an entry means, updated by the entry's data; or a new one."""
+    def upsert(self, identity: Identity, data: Json, subscriptions: list[Asked]) -> Profile:
+        """Return the profile that an entry means, or a new one, updated by the entry.
+
+        Args:
+            identity: How it is found.
+            data: Its new values. `subscriptions` is not one: it is given by itself.
+            subscriptions: Those that are good.
+        """
         if identity.kind.startswith(_CUSTOM):
             self._index_custom_field(identity.kind[len(_CUSTOM) :])
         profile = self._index.get((identity.kind, identity.key)) or self._create(identity)
+        if "subscriptions" in data:
+            data = {name: value for name, value in data.items() if name != "subscriptions"}
         for name in self._indexed_fields:
             if name in data and data[name] != profile.fields.get(name):
                 self._reindex(profile, name, data[name])
         profile.fields.update(data)
+        for asked in subscriptions:
+            subscribe(profile.subscriptions, asked)
         return profile
+
+    def unsubscribe(
+        self, address: str, channel: str | None = None, resource_id: int | None = None
+    ) -> int:
+        """Unsubscribe an address; return how many subscriptions that changed."""
+        return sum(
+            unsubscribe(profile.subscriptions, address, channel, resource_id)
+            for profile in self.rows
+        )
 
     def _create(self, identity: Identity) -> Profile:
         """Make the profile that was looked for, with the value it was looked for by."""

@@ -13,25 +13,23 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from target_altcraft.sandbox.faults import (
-    DEFAULT_PROFILE_CODE,
-    FaultPlan,
-    make_fault,
-    parse_fault,
-)
+from target_altcraft.sandbox.faults import FaultPlan, make_fault, parse_fault
 from target_altcraft.sandbox.profiles import ProfileStore
 from target_altcraft.sandbox.requestlog import RequestLog
 from target_altcraft.sandbox.runs import Runs
-from target_altcraft.sandbox.scenarios import DEFAULT_WORKFLOWS
-from target_altcraft.sandbox.submission import Refusal, email_of
+from target_altcraft.sandbox.scenarios import DEFAULT_RESOURCES, DEFAULT_WORKFLOWS, with_channel
+from target_altcraft.sandbox.submission import Refusal
+from target_altcraft.sandbox.subscriptions import read_subscriptions
 from target_altcraft.sandbox.task import Task
+from target_altcraft.sandbox.verdicts import failures_of, profile_error
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from target_altcraft.sandbox.faults import Fault
     from target_altcraft.sandbox.requestlog import RequestSeen
-    from target_altcraft.sandbox.scenarios import Workflow
+    from target_altcraft.sandbox.runs import Message
+    from target_altcraft.sandbox.scenarios import Resource, Workflow
     from target_altcraft.sandbox.submission import Json, Submission
 
 DEFAULT_BODY_LIMIT = 10_000_000
@@ -56,6 +54,7 @@ class World:
         body_limit: Bytes of the largest body taken.
         close_on_too_large: Cut the connection in mid-body instead of answering.
         workflows: The scenarios there are.
+        resources: What customers may subscribe to.
         forbid_list: The token's role may not list workflows.
         remember: Keep profiles, entries and requests; if not, only tasks and counters.
         refuse_where: A submit with an entry of which this is true is refused as a whole.
@@ -66,6 +65,7 @@ class World:
     task_seconds: float | Callable[[int, list[Json]], float] = 0.0
     body_limit: int = DEFAULT_BODY_LIMIT
     workflows: Iterable[Workflow] | None = None
+    resources: Iterable[Resource] | None = None
     close_on_too_large: bool = False
     forbid_list: bool = False
     remember: bool = True
@@ -73,9 +73,18 @@ class World:
     fail_where: Callable[[Json], bool] | None = None
 
     def __post_init__(self) -> None:
-        """Start empty."""
+        """Start empty.
+
+        Raises:
+            SetupError: A scenario has a resource or a channel that is not there.
+        """
+        resources = DEFAULT_RESOURCES if self.resources is None else tuple(self.resources)
+        self._resources = {resource.id: resource for resource in resources}
         chosen = DEFAULT_WORKFLOWS if self.workflows is None else self.workflows
-        self._workflows = {workflow.id: workflow for workflow in sorted(chosen, key=_id_of)}
+        self._workflows = {
+            workflow.id: with_channel(workflow, resources)
+            for workflow in sorted(chosen, key=lambda each: each.id)
+        }
         self._lock = threading.RLock()
         self._faults = FaultPlan()
         self._requests = RequestLog()
@@ -111,10 +120,17 @@ class World:
 
     @property
     def profiles(self) -> list[Json]:
-        """Every profile as a dictionary with `id`, `fields`, `history` and `runs`."""
+        """Every profile: `id`, `fields`, `history`, `runs`, `messages` and `subscriptions`."""
         with self._lock:
             self._settle(time.monotonic())
             return [profile.as_dict() for profile in self._profiles.rows]
+
+    @property
+    def messages(self) -> list[Message]:
+        """Every message that a scenario sent, in order."""
+        with self._lock:
+            self._settle(time.monotonic())
+            return list(self._runs.messages)
 
     def max_tasks_in_flight(self) -> int:
         """Return the greatest number of tasks that were running at one time."""
@@ -139,16 +155,25 @@ class World:
                     "started": self._started,
                     "now": now,
                     "workflows": [
-                        {**asdict(workflow), "runs": self._runs.entered[workflow.id]}
+                        {
+                            **asdict(workflow),
+                            "runs": self._runs.entered[workflow.id],
+                            "messaged": self._runs.messaged[workflow.id],
+                            "ignored": self._runs.ignored[workflow.id],
+                        }
                         for workflow in self._workflows.values()
                     ],
+                    "resources": list(self._resources.values()),
                     "tasks": [_task_view(task, now) for task in self._tasks.values()],
                     "profiles": self._profiles.rows,
+                    "messages": self._runs.messages,
                     "requests": self._requests.rows,
                     "faults": self._faults.armed,
                     "totals": {
                         "profiles": len(self._profiles.rows),
                         "runs": self._runs.entered.total(),
+                        "messages": self._runs.messaged.total(),
+                        "messages_by_channel": self._runs.by_channel,
                         "tasks": len(self._tasks),
                         **self._totals,
                         **self._requests.totals,
@@ -159,6 +184,25 @@ class World:
     def view(self) -> Json:
         """Return the whole state, as `GET /_sandbox/state` shows it."""
         return t.cast("Json", msgspec.json.decode(self.view_json()))
+
+    # What a customer does
+
+    def unsubscribe(
+        self, address: str, *, channel: str | None = None, resource_id: int | None = None
+    ) -> int:
+        """Unsubscribe an address: an e-mail (in any case), a phone, a push token, a chat id.
+
+        Args:
+            address: Whose subscriptions end.
+            channel: Only those by this one.
+            resource_id: Only those to this one.
+
+        Returns:
+            How many were open and no longer are.
+        """
+        with self._lock:
+            self._settle(time.monotonic())
+            return self._profiles.unsubscribe(address, channel, resource_id)
 
     # Faults
 
@@ -231,11 +275,7 @@ class World:
             for index, entry in enumerate(submission.entries):
                 if self.refuse_where(entry):
                     raise Refusal(400, debug=f"entry {index} is invalid")
-        failures: dict[int, Json] = {}
-        if self.fail_where is not None:
-            for index, entry in enumerate(submission.entries):
-                if self.fail_where(entry):
-                    failures[index] = _profile_error(submission, index, None)
+        failures = failures_of(submission, self._resources, self.fail_where)
         with self._lock:
             now = time.monotonic()
             self._settle(now)
@@ -278,7 +318,7 @@ class World:
             raise Refusal(403, "No access")
         if not isinstance(from_id, int) or not isinstance(limit, int):
             raise Refusal(400, debug="from_id and limit must be integers")
-        found = [asdict(each) for each in self._workflows.values() if each.id >= from_id]
+        found = [each.listed() for each in self._workflows.values() if each.id >= from_id]
         return found[: max(0, limit)]
 
     # Below here the lock is held
@@ -321,7 +361,7 @@ class World:
             for index in fault.indexes:
                 if index < task.size:
                     task.failures[index] = (
-                        _profile_error(submission, index, fault) if fault.kind == "partial" else {}
+                        profile_error(submission, index, fault) if fault.kind == "partial" else {}
                     )
 
     def _settle(self, now: float) -> None:
@@ -338,29 +378,18 @@ class World:
     def _deliver(self, task: Task) -> None:
         task.delivered = task.size - len(task.failures)
         self._totals["delivered_entries"] += task.delivered
-        is_active = self._workflows[task.workflow_id].is_active
-        if is_active and not task.entries:  # only counted
-            self._runs.entered[task.workflow_id] += task.delivered
+        workflow = self._workflows[task.workflow_id]
+        if workflow.is_active and not task.entries:  # only counted: nobody knows who was messaged
+            task.entered = task.delivered
+            self._runs.entered[workflow.id] += task.entered
         for index, (identity, entry) in enumerate(zip(task.identities, task.entries, strict=True)):
             if index in task.failures:
                 task.profile_ids.append("")
                 continue
-            profile = self._profiles.upsert(identity, entry["data"])
+            good, _ = read_subscriptions(entry["data"], self._resources)
+            profile = self._profiles.upsert(identity, entry["data"], good)
             task.profile_ids.append(profile.id)
-            profile.history.append(
-                {
-                    "task_id": task.id,
-                    "workflow_id": task.workflow_id,
-                    "at": task.ends_at,
-                    "entry": entry,
-                }
-            )
-            if is_active:
-                self._runs.enter(profile, task.workflow_id)
-
-
-def _id_of(workflow: Workflow) -> int:
-    return workflow.id
+            self._runs.arrive(profile, workflow, task, entry)
 
 
 def _task_view(task: Task, now: float) -> Json:
@@ -377,19 +406,10 @@ def _task_view(task: Task, now: float) -> Json:
         "fault": task.fault_kind,
         "entries": task.size,
         "delivered": task.delivered,
+        "entered": task.entered,
+        "messaged": task.messaged,
         "failures": len(task.failures),
         "body_bytes": task.body_bytes,
         "polls": len(task.polls),
         "envelope": task.envelope,
-    }
-
-
-def _profile_error(submission: Submission, index: int, fault: Fault | None) -> Json:
-    """Return the item of a profile that was not imported; as platforms do, it quotes it."""
-    who = email_of(submission.entries[index]) or submission.identities[index].key
-    code = fault.code if fault else None
-    return {
-        "error": DEFAULT_PROFILE_CODE if code is None else code,
-        "error_text": (fault.text if fault else "") or "Invalid profile",
-        "error_debug": f"profile {who} was not imported",
     }
