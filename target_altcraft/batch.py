@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 from target_altcraft.codec import encode_json
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import NO_ROW
+from target_altcraft.profile import NO_ORIGIN
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from target_altcraft.limit import SizeLimit
-    from target_altcraft.profile import Entry, Row
+    from target_altcraft.profile import Entry, Origin
     from target_altcraft.settings import StreamSettings
 
 MAX_AGE_SECONDS = 60.0
@@ -78,7 +78,7 @@ class Batch:
     size: int
     space: str = field(repr=False)
     entries: list[bytes] = field(default_factory=list, repr=False)
-    rows: list[Row] = field(default_factory=list, repr=False)
+    rows: list[Origin] = field(default_factory=list, repr=False)
     identities: set[str] = field(default_factory=set, repr=False)
     after: set[int] = field(default_factory=set)
 
@@ -138,7 +138,7 @@ class OpenBatches:
         self._envelopes: dict[str, tuple[Envelope, str]] = {}
         self._bytes = 0
 
-    def add(self, stream: StreamSettings, entry: Entry, row: Row = NO_ROW) -> None:
+    def add(self, stream: StreamSettings, entry: Entry, row: Origin = NO_ORIGIN) -> None:
         """Add an entry to its stream's batch; close first what it would overfill.
 
         Raises:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import re
 import typing as t
 from decimal import Decimal, InvalidOperation
@@ -30,6 +31,7 @@ _DATE_TIME = re.compile(
 )
 _WITH_OFFSET = {"--T::+:", "--T::-:"}  # every third character of 2024-01-31T23:59:59+03:00
 _HOURS_AND_MINUTES = len("23:59")
+_MOST_DIGITS = 40
 _UTC = {None, "Z", "z", "+00:00", "-00:00", "+0000", "+00"}
 
 
@@ -81,6 +83,31 @@ def to_utc(value: str | dt.date) -> str:
     elif len(time) == _HOURS_AND_MINUTES:
         text += ":00"
     return f"{text}.{fraction[1:]}Z" if fraction else f"{text}Z"
+
+
+def to_text(value: object) -> str | None:
+    """Return a text or a number as text, however the source typed it; None for null or blank.
+
+    Raises:
+        TypeError: If it is neither text nor a number.
+        OverflowError: If it is a number that is not finite, or has too many digits to be written.
+    """
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise TypeError
+    if isinstance(value, Decimal):
+        if not value.is_finite() or value.adjusted() > _MOST_DIGITS:
+            raise OverflowError
+        return format(value, "f")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OverflowError
+    try:
+        return str(value)
+    except ValueError:  # an integer beyond the interpreter's own limit
+        raise OverflowError from None
 
 
 @lru_cache(maxsize=256)

@@ -10,23 +10,21 @@ import datetime as dt
 import math
 import re
 import typing as t
-from decimal import Decimal
 
 import msgspec
 
-from target_altcraft.codec import encode_json, is_date_like, to_utc
+from target_altcraft.codec import encode_json, is_date_like, to_text, to_utc
 from target_altcraft.errors import Rejection
+from target_altcraft.subscriptions import SubscriptionPlan
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from target_altcraft.boundary import Mark
     from target_altcraft.settings import StreamSettings
 
 _METADATA = "_sdc_"
 _DATE_TYPES = (str, dt.date)
 _find_null = re.compile(b"null").search  # faster than `in`
-_MOST_DIGITS = 40
 _DEFAULT_MATCH_COLUMN = {
     "email": "email",
     "email_profile": "email",
@@ -43,22 +41,26 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """The entry as JSON."""
     identity: str
     """The match value as the API compares it; empty where only Altcraft knows who is meant."""
+    subscribed: bool = False
+    """Whether the profile carries any subscription."""
 
 
-class Row(t.NamedTuple):
-    """What is kept beside an entry until its outcome is known; only what a setting asks for."""
+class Origin(t.NamedTuple):
+    """Where an entry came from; kept until its outcome is known, and only what a setting needs."""
 
     message: bytes = b""
     """The RECORD message as the tap sent it, for the rejects file."""
     key: dict[str, t.Any] | None = None
     """The key properties, for the receipts file."""
-    digest: bytes = b""
-    """Of the entry and where it goes, for the journal."""
-    mark: Mark | None = None
-    """Its bookmark, for the journal."""
+    version: bytes = b""
+    """Digest of the record's version, for the journal."""
+    place: int = 0
+    """The record's place in the input; the first record has place 1."""
+    mapping: int = 0
+    """Number by which the journal knows how the stream's records became entries."""
 
 
-NO_ROW = Row()
+NO_ORIGIN = Origin()
 
 
 def _is_blank(value: object) -> bool:
@@ -112,6 +114,11 @@ class EntryPlan:
         self._moves_columns = bool(
             self._moves or stream.attach_column or stream.custom_request_column
         )
+        target = (stream.field_name or "",) if stream.matching == "custom" else ()
+        self._subscriptions = (
+            SubscriptionPlan(stream.subscriptions, stays=target) if stream.subscriptions else None
+        )
+        self._may_subscribe = stream.subscriptions != () or "subscriptions" in self._columns
         self._place = {
             "email": self._place_email,
             "email_profile": self._place_email,
@@ -120,6 +127,13 @@ class EntryPlan:
             "custom": self._place_custom,
             "custom_request": self._place_custom_request,
         }[stream.matching]
+
+    def columns(self) -> list[tuple[str, bool]]:
+        """Return the columns that the schema names, sorted, and whether each is a date.
+
+        With the stream's settings, this is all that tells how a record becomes an entry.
+        """
+        return [(name, name in self._dates) for name in sorted(self._columns)]
 
     def entry(self, record: Mapping[str, t.Any]) -> Entry:
         """Return the entry of a record.
@@ -141,6 +155,7 @@ class EntryPlan:
         )
         if not self._columns.issuperset(profile):  # much faster than looking at each name
             profile = {k: v for k, v in profile.items() if not k.startswith(_METADATA)}
+            self._may_subscribe |= "subscriptions" in profile
         for name in self._dates:
             value = profile.get(name)
             if isinstance(value, _DATE_TYPES):
@@ -153,19 +168,35 @@ class EntryPlan:
         if self._moves_columns:
             self._move_columns(profile, entry)
         identity = self._place(profile, entry, match)
+        subscribed = self._may_subscribe and self._subscribe(profile, record)
         try:
             body = encode_json(entry)
         except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
             raise Rejection(
                 "not_json", f"a value cannot be written as JSON ({type(error).__name__})"
             ) from None
-        if _find_null(body):
-            if self._omits_nulls and not self._drops_nulls:
-                self._drops_nulls = True  # from here on
-                return self.entry(record)
-            if _holds_no_number(entry):
-                raise Rejection("not_json", "a computed number is infinite or no number")
-        return Entry(body, identity)
+        if _find_null(body) and self._is_first_null(entry):
+            return self.entry(record)  # without its null columns
+        return Entry(body, identity, subscribed)
+
+    def _subscribe(self, profile: dict[str, t.Any], record: Mapping[str, t.Any]) -> bool:
+        """Add the setting's subscriptions to the profile; tell whether it has any at all."""
+        if self._subscriptions is None:
+            return bool(profile.get("subscriptions"))
+        return self._subscriptions.add(profile, record)
+
+    def _is_first_null(self, entry: dict[str, t.Any]) -> bool:
+        """Tell whether this is the stream's first null, from which on null columns are dropped.
+
+        Raises:
+            Rejection: If the null in the entry's JSON stands for a number that JSON does not have.
+        """
+        if self._omits_nulls and not self._drops_nulls:
+            self._drops_nulls = True
+            return True
+        if _holds_no_number(entry):
+            raise Rejection("not_json", "a computed number is infinite or no number")
+        return False
 
     def _move_columns(self, profile: dict[str, t.Any], entry: dict[str, t.Any]) -> None:
         for key, columns in self._moves:
@@ -261,16 +292,21 @@ class EntryPlan:
 
     def _text(self, match: t.Any) -> str:  # noqa: ANN401
         """Return a match value as text, however the source typed it."""
-        if isinstance(match, str):
-            if match.strip():
-                return match
-        elif isinstance(match, (int, float, Decimal)) and not isinstance(match, bool):
-            if isinstance(match, Decimal) and match.adjusted() > _MOST_DIGITS:
-                raise self._no_match("is a number beyond all bounds")
-            return format(match, "f") if isinstance(match, Decimal) else str(match)
-        elif match is not None:
-            raise self._no_match("is neither text nor a number")
-        raise Rejection("no_match_value", f"no match value in column '{self._column}'")
+        if isinstance(match, str) and match.strip():
+            return match  # the usual case, without another call
+        try:
+            text = to_text(match)
+        except TypeError:
+            raise self._no_match("is neither text nor a number") from None
+        except OverflowError:
+            raise self._no_match("is a number beyond all bounds") from None
+        if text is None:
+            raise Rejection("no_match_value", f"no match value in column '{self._column}'")
+        return text
 
     def _no_match(self, why: str) -> Rejection:
         return Rejection("bad_match_value", f"the match value in column '{self._column}' {why}")
+
+
+Row = Origin
+NO_ROW = NO_ORIGIN

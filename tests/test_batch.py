@@ -19,7 +19,7 @@ from target_altcraft.batch import (
 from target_altcraft.client import Body
 from target_altcraft.errors import Rejection
 from target_altcraft.limit import SizeLimit
-from target_altcraft.profile import Entry, Row
+from target_altcraft.profile import Entry, Origin
 from target_altcraft.settings import StreamSettings
 
 if t.TYPE_CHECKING:
@@ -327,7 +327,7 @@ def test_single_stream_fills_its_bodies_whatever_its_envelope_takes(share: float
 
 def test_rows_stay_beside_their_entries() -> None:
     road = Road(max_rows=2)
-    rows = [Row(key={"id": number}) for number in range(3)]
+    rows = [Origin(key={"id": number}) for number in range(3)]
     for row in rows:
         road.open.add(CUSTOMERS, Entry(b"{}", "ada"), row)
     road.open.close_all()
@@ -339,7 +339,7 @@ def test_every_entry_has_a_row_though_nothing_is_to_be_kept() -> None:
     road.add(CUSTOMERS)
     road.add(CUSTOMERS)
     road.open.close_all()
-    assert road.handed[0].rows == [Row(), Row()]
+    assert road.handed[0].rows == [Origin(), Origin()]
 
 
 # Order

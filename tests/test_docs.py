@@ -18,6 +18,7 @@ import yaml
 from harness import COMMAND, TOKEN, record, schema, state
 
 from target_altcraft import settings as settings_module
+from target_altcraft import settings_schema
 from target_altcraft.batch import MAX_AGE_SECONDS
 from target_altcraft.delivery import (
     MAX_PER_REFUSED,
@@ -151,9 +152,9 @@ def test_the_examples_in_json_yaml_python_and_shell_are_valid() -> None:
     assert {block.language for block in BLOCKS} >= checks.keys()
 
 
-def settings_schema() -> dict[str, t.Any]:
-    properties = dict(settings_module.SCHEMA["properties"])
-    whole = {**settings_module.SCHEMA, "properties": properties}
+def full_schema() -> dict[str, t.Any]:
+    properties = dict(settings_schema.SCHEMA["properties"])
+    whole = {**settings_schema.SCHEMA, "properties": properties}
     TargetAltcraft.append_builtin_config(whole)
     return whole
 
@@ -172,7 +173,7 @@ def configurations() -> Iterator[tuple[str, dict[str, t.Any]]]:
 
 
 def test_every_setting_of_an_example_exists_and_is_right() -> None:
-    schema_ = settings_schema()
+    schema_ = full_schema()
     for recipe, config in configurations():
         whole = {"api_url": "https://altcraft.example", "token": TOKEN, **config}
         assert settings_module.check(whole, schema_) == [], recipe
@@ -185,13 +186,15 @@ def test_the_page_of_the_settings_has_the_tables_of_the_readme() -> None:
         text.partition("settings:begin")[2].partition("settings:end")[0] for text in pages
     )
     assert ours == theirs
-    assert ours.count("| `") > len(settings_module.SCHEMA["properties"])
+    assert ours.count("| `") > len(settings_schema.SCHEMA["properties"])
 
 
 _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 # Names in back-ticks that are not settings, by where they come from.
 _OTHER_NAMES = {
     *("task_id", "profile_id", "error_text", "field_value", "custom_request"),  # API
+    *("subscription_id", "resource_id", "telegram_bot"),  # API, subscriptions
+    *("new_version", "bad_subscriptions"),  # values of `send_again`, rejects
     *("delivered_at",),  # receipts
     *("email_profile", "bookmark_properties"),  # matching modes, Singer
     *("birth_date", "customer_email", "updated_at", "registered_at", "created_at"),  # columns
@@ -205,7 +208,7 @@ _OTHER_NAMES = {
 
 @pytest.mark.parametrize("page", FOR_USERS, ids=name_of)
 def test_every_setting_in_back_ticks_exists(page: Path) -> None:
-    known = settings_schema()["properties"].keys() | _OTHER_NAMES
+    known = full_schema()["properties"].keys() | _OTHER_NAMES
     unknown = set()
     for code in _CODE.findall(prose_of(page)):
         name = code.split(":")[0]
@@ -457,7 +460,7 @@ def test_the_table_of_matching_modes_says_what_is_sent(
         messages += [schema(name, {"id": {}}), record(name, **json.loads(row.strip("`")))]
         expected[str(workflow_id)] = [json.loads(entry.strip("`"))]
     modes = {settings["matching"] for settings in streams.values()}
-    assert modes == set(settings_module.STREAM_SETTINGS["matching"]["enum"])
+    assert modes == set(settings_schema.STREAM_SETTINGS["matching"]["enum"])
 
     result = deliver([*messages, state(1)], adapted({"streams": streams}))
 

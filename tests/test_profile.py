@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from target_altcraft.codec import decode_json, encode_json, is_date_like, to_utc
+from target_altcraft.codec import decode_json, encode_json, is_date_like, to_text, to_utc
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import EntryPlan
+from target_altcraft.profile import NO_ORIGIN, EntryPlan, Origin
 from target_altcraft.settings import StreamSettings
+from target_altcraft.subscriptions import compiled
 
 if t.TYPE_CHECKING:
     from target_altcraft.profile import Entry
@@ -369,6 +370,13 @@ def test_schema_says_which_columns_are_dates(schema: dict[str, t.Any], date_like
     assert is_date_like(schema) is date_like
 
 
+def test_plan_names_the_columns_of_its_schema_and_which_are_dates() -> None:
+    properties = {"b": DATE, "a": {"type": "string"}, "_sdc_extracted_at": DATE_TIME, "c": True}
+    plan = EntryPlan(StreamSettings("orders", 12), {"properties": properties})
+    assert plan.columns() == [("a", False), ("b", True), ("c", False)]
+    assert EntryPlan(StreamSettings("orders", 12), {}).columns() == []
+
+
 def test_column_schema_that_is_true_or_false_is_no_date() -> None:
     record = {"email": "a@b.example", "any": "2020-01-02"}
     assert sent(record, {"any": True})["data"]["any"] == "2020-01-02"
@@ -457,6 +465,42 @@ def test_number_as_match_value_becomes_text(
         entry = entry[step]
     assert entry == text
     assert entry_of({column: number}, **stream).identity == text
+
+
+@pytest.mark.parametrize(
+    "number",
+    [float("nan"), float("inf"), Decimal("NaN"), Decimal("1E+41"), pytest.param(10**5000, id="x")],
+)
+@pytest.mark.parametrize(("stream", "column"), IN_EVERY_MATCHING[:-1])
+def test_number_that_is_none_or_too_long_is_no_match_value(
+    stream: dict[str, t.Any], column: str, number: t.Any
+) -> None:
+    fault = rejection({column: number}, **stream)
+    assert str(fault) == f"the match value in column '{column}' is a number beyond all bounds"
+    assert fault.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a b ", "a b "),
+        ("", None),
+        (" \t\u00a0", None),
+        (None, None),
+        (0, "0"),
+        (1.5, "1.5"),
+        (Decimal("12.10"), "12.10"),
+        (Decimal("1E+3"), "1000"),
+    ],
+)
+def test_text_of_a_value(value: t.Any, text: str | None) -> None:
+    assert to_text(value) == text
+
+
+@pytest.mark.parametrize("value", [True, False, [], ["a"], {}, b"a", dt.date(2020, 1, 2)])
+def test_value_that_is_neither_text_nor_number_has_no_text(value: t.Any) -> None:
+    with pytest.raises(TypeError):
+        to_text(value)
 
 
 # email, email_profile
@@ -760,6 +804,13 @@ def test_encode_json_says_which_error_a_half_pair_is() -> None:
         encode_json("\ud800")
 
 
+# Where an entry came from
+
+
+def test_origin_keeps_nothing_unless_it_is_asked_for() -> None:
+    assert Origin() == NO_ORIGIN == (b"", None, b"", 0, 0)
+
+
 # Any record
 
 NUMBERS = st.one_of(
@@ -844,6 +895,7 @@ VALUES = st.recursive(
     ),
     max_leaves=3,
 )
+PHONES = {"channel": "sms", "resource_id": 1, "column": "mobile"}
 STREAMS = st.sampled_from(
     [
         {**stream, **extra}
@@ -853,10 +905,12 @@ STREAMS = st.sampled_from(
             {"nulls": "send"},
             {"content_columns": ("_city", "email"), "custom_data_columns": ("id",)},
             {"attach_column": "files", "custom_request_column": "query"},
+            {"subscriptions": compiled([{"channel": "email", "resource_id": 1}, PHONES])},
         )
     ]
 )
 NAMES = [
+    "subscriptions",
     "email",
     "login",
     "phone",
