@@ -16,7 +16,7 @@ from target_altcraft.profile import NO_ORIGIN
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
-    from target_altcraft.limit import SizeLimit
+    from target_altcraft.delivery.limit import SizeLimit
     from target_altcraft.profile import Entry, Origin
     from target_altcraft.settings import StreamSettings
 
@@ -68,7 +68,8 @@ class Batch:
     `number` counts the batches of the run in the order in which they were opened. `identities`
     are the match values in it, of the kind that `space` names; two batches of one space that share
     a value hold records of one customer. `after` are the numbers of batches that hold an earlier
-    record of one of its customers.
+    record of one of its customers. `held` are the bytes that it keeps in memory: its body, and the
+    tap's lines where the rejects file needs them.
     """
 
     number: int
@@ -76,9 +77,10 @@ class Batch:
     envelope: Envelope = field(repr=False)
     opened_at: float
     size: int
+    held: int
     space: str = field(repr=False)
     entries: list[bytes] = field(default_factory=list, repr=False)
-    rows: list[Origin] = field(default_factory=list, repr=False)
+    origins: list[Origin] = field(default_factory=list, repr=False)
     identities: set[str] = field(default_factory=set, repr=False)
     after: set[int] = field(default_factory=set)
 
@@ -136,9 +138,9 @@ class OpenBatches:
         self._hand_over = hand_over
         self._open: dict[str, Batch] = {}
         self._envelopes: dict[str, tuple[Envelope, str]] = {}
-        self._bytes = 0
+        self._held = 0
 
-    def add(self, stream: StreamSettings, entry: Entry, row: Origin = NO_ORIGIN) -> None:
+    def add(self, stream: StreamSettings, entry: Entry, origin: Origin = NO_ORIGIN) -> None:
         """Add an entry to its stream's batch; close first what it would overfill.
 
         Raises:
@@ -146,18 +148,26 @@ class OpenBatches:
         """
         body, identity = entry.body, entry.identity
         size = len(body) + 1  # with its comma
+        held = size + len(origin.message)
         batch = self._open.get(stream.name)
-        if batch is None or len(self._open) > 1 or batch.size + size > self._limit.bytes:
-            batch = self._with_room(stream, size, identity)
+        if batch is None or len(self._open) > 1 or self._is_full(batch, size, held):
+            batch = self._with_room(stream, size, held, identity)
         batch.entries.append(body)
-        batch.rows.append(row)
+        batch.origins.append(origin)
         batch.identities.add(identity)
         batch.size += size
-        self._bytes += size
+        batch.held += held
+        self._held += held
         if len(batch.entries) == self._max_rows:
             self._close(batch)
 
-    def _with_room(self, stream: StreamSettings, size: int, identity: str) -> Batch:
+    def _is_full(self, batch: Batch, size: int, held: int) -> bool:
+        """Tell whether an entry would bring a batch over the bytes of a body, or of memory."""
+        return (
+            batch.size + size > self._limit.bytes or batch.held + held > self._limit.maximum
+        ) and bool(batch.entries)
+
+    def _with_room(self, stream: StreamSettings, size: int, held: int, identity: str) -> Batch:
         """Return the batch that an entry goes to, after closing what must go out before it.
 
         Raises:
@@ -175,10 +185,10 @@ class OpenBatches:
                 f"batch_size_bytes ({self._limit.maximum})",
             )
         batch = self._open.get(stream.name)
-        if batch and batch.size + size > self._limit.bytes:
+        if batch and self._is_full(batch, size, held):
             self._close(batch)
-        while self._open and self._bytes + self._added(stream, size) > self._limit.maximum:
-            self._close(max(self._open.values(), key=lambda batch: batch.size))
+        while self._open and self._held + self._added(stream, held) > self._limit.maximum:
+            self._close(max(self._open.values(), key=lambda batch: batch.held))
         batch = self._open.get(stream.name) or self._new(stream, *known)
         while len(self._open) > 1 and self._must_close_first(batch, identity):
             batch = self._new(stream, *known)
@@ -196,10 +206,20 @@ class OpenBatches:
         while self._open:
             self._close(next(iter(self._open.values())))
 
-    def _added(self, stream: StreamSettings, size: int) -> int:
+    def mapping_of(self, name: str) -> int | None:
+        """Return the mapping of a stream's open batch, None if there is none."""
+        batch = self._open.get(name)
+        return batch.origins[0].mapping if batch else None
+
+    def close(self, name: str) -> None:
+        """Close a stream's batch, if one is open."""
+        if batch := self._open.get(name):
+            self._close(batch)
+
+    def _added(self, stream: StreamSettings, held: int) -> int:
         """Return the bytes that an entry adds to all open batches."""
         around, _ = self._envelopes[stream.name]
-        return size if stream.name in self._open else around.size + size - 1
+        return held if stream.name in self._open else around.size + held - 1
 
     def _new(self, stream: StreamSettings, around: Envelope, space: str) -> Batch:
         batch = Batch(
@@ -208,9 +228,10 @@ class OpenBatches:
             envelope=around,
             opened_at=time.monotonic(),
             size=around.size - 1,  # the first entry has no comma
+            held=around.size - 1,
             space=space,
         )
-        self._bytes += batch.size
+        self._held += batch.held
         self._open[stream.name] = batch
         return batch
 
@@ -249,5 +270,5 @@ class OpenBatches:
             if earlier := self._numbers().get(number):
                 self._close(earlier)
         del self._open[batch.stream.name]
-        self._bytes -= batch.size
+        self._held -= batch.held
         self._hand_over(batch)

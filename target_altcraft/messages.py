@@ -20,7 +20,7 @@ def rerun(settings: Settings) -> str:
 
 
 def rerun_in_doubt(settings: Settings) -> str:
-    """Return what a rerun will do with profiles of which nobody knows whether they were imported."""
+    """Return what a rerun will do with profiles of which nobody knows if they were imported."""
     if settings.journal_path is None:
         return f"STATE stays before this batch: a rerun sends them again, and they {TWICE}"
     return {

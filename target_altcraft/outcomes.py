@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import typing as t
 
 from target_altcraft.codec import decode_json
 from target_altcraft.delivery.request import Request, State
+from target_altcraft.dry_run import DryRun
 from target_altcraft.memory.memory import Memory
 from target_altcraft.memory.sent import Sent
 from target_altcraft.memory.versions import id_of, source_digest
@@ -33,6 +35,8 @@ class Outcomes:
     Whatever one of them says of a record is on disk before the record's batch is settled, and so
     before a STATE that covers it. Requests are observed: each change of one is written down here.
 
+    The lock guards the streams of which something was accepted.
+
     Args:
         settings: The run's settings; a dry run writes no file.
         delivered: Called by a worker when a task has imported profiles: the batch and the seconds
@@ -42,9 +46,7 @@ class Outcomes:
         TargetError: If a file cannot be opened.
     """
 
-    def __init__(
-        self, settings: Settings, delivered: Callable[[Batch, float], None]
-    ) -> None:
+    def __init__(self, settings: Settings, delivered: Callable[[Batch, float], None]) -> None:
         writes = not settings.dry_run
         self.summary = Summary()
         self.memory: Memory | None = None
@@ -56,10 +58,12 @@ class Outcomes:
             self.rejects = Rejects(settings.rejects_path, settings.max_rejects)
         if writes and settings.receipts_path is not None:
             self.receipts = Receipts(settings.receipts_path)
+        self.dry_run = DryRun(settings.max_rejects) if settings.dry_run else None
         self.report = Report(settings.report_path if writes else None)
         self._delivered = delivered
         self._numbers = itertools.count(1)
-        self._accepted: set[str] = set()  # streams; only ever added to
+        self._lock = threading.Lock()
+        self._accepted: set[str] = set()  # streams
 
     def close(self) -> None:
         """Close the files."""
@@ -83,13 +87,15 @@ class Outcomes:
 
     def was_accepted(self, stream: str) -> bool:
         """Tell whether something of a stream was accepted, in this run or by the journal before."""
-        if stream in self._accepted:
-            return True
+        with self._lock:
+            if stream in self._accepted:
+                return True
         return self.memory is not None and self.memory.was_accepted(stream)
 
     def _observe(self, request: Request, before: State) -> None:
         if request.state is State.ACCEPTED:
-            self._accepted.add(request.batch.stream.name)
+            with self._lock:
+                self._accepted.add(request.batch.stream.name)
         if self.memory is not None:
             self._write_down(request, before, self.memory)
         self._report(request)
@@ -190,6 +196,16 @@ class Outcomes:
         """
         self._set_aside(stream, [(origin, rejection.code, rejection.reason)], None)
 
+    def count_reject(self, stream: str, code: str) -> None:
+        """Count a record that would be set aside, in a dry run.
+
+        Raises:
+            TargetError: If there would be too many.
+        """
+        self.summary.reject(stream, code)
+        if self.dry_run is not None:
+            self.dry_run.reject()
+
     def _set_aside(
         self,
         stream: StreamSettings,
@@ -228,5 +244,3 @@ class Outcomes:
             str(leftover.results[position]["profile_id"]) if leftover.results is not None else None
         )
         self.receipts.add(stream, leftover.task_id, [(origin.key or {}, profile_id)])
-
-

@@ -306,7 +306,3 @@ class EntryPlan:
 
     def _no_match(self, why: str) -> Rejection:
         return Rejection("bad_match_value", f"the match value in column '{self._column}' {why}")
-
-
-Row = Origin
-NO_ROW = NO_ORIGIN

@@ -14,7 +14,7 @@ if t.TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from target_altcraft.delivery import Delivery
+    from target_altcraft.delivery.window import Window
     from target_altcraft.summary import Summary
 
 logger = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ class Progress:
 
     Args:
         summary: The counts.
-        delivery: The window of tasks.
+        window: The window of tasks.
     """
 
-    def __init__(self, summary: Summary, delivery: Delivery) -> None:
+    def __init__(self, summary: Summary, window: Window) -> None:
         self._summary = summary
-        self._delivery = delivery
+        self._window = window
         self._started = self._said = time.monotonic()
         self._live = ExitStack()
         self._bar: tqdm[t.NoReturn] | None = None
@@ -54,14 +54,14 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.set_postfix_str(
-                f"{self._summary.read.total()} read, {len(self._delivery.in_flight())} in flight",
+                f"{self._summary.read.total()} read, {len(self._window.in_flight())} in flight",
                 refresh=False,
             )
             self._bar.update(self._summary.delivered() - self._bar.n)
         elif now - self._said >= LOG_SECONDS:
             self._said = now
             delivered = self._summary.delivered()
-            in_flight = self._delivery.in_flight()
+            in_flight = self._window.in_flight()
             logger.info(
                 "%d records read, %d profiles delivered (%.0f/s), %d tasks in flight%s",
                 self._summary.read.total(),

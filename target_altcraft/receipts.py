@@ -28,14 +28,14 @@ class Receipts:
         self,
         stream: StreamSettings,
         task_id: str | None,
-        delivered: Iterable[tuple[dict[str, t.Any], str]],
+        delivered: Iterable[tuple[dict[str, t.Any], str | None]],
     ) -> None:
         """Write a line for each profile; they are on disk when this returns.
 
         Args:
             stream: The stream's settings.
             task_id: The task that imported the profiles.
-            delivered: Key properties and profile id of each.
+            delivered: Key properties and profile id of each; None if Altcraft does not tell it.
 
         Raises:
             OutputError: If they cannot be written.

@@ -12,6 +12,9 @@ from target_altcraft.codec import decode_json, encode_json
 from target_altcraft.errors import TargetError
 from target_altcraft.files import JsonLines
 
+IN_DOUBT = "in_doubt"
+"""Code of a reject that may have been accepted by an earlier attempt."""
+
 
 class Reject(msgspec.Struct, frozen=True):
     """One record that is set aside.
@@ -73,19 +76,32 @@ class Rejects:
                 }
                 lines.append(encode_json(message))
             self._file.append(lines)
-            if self._most is not None and self._number > self._most:
-                raise TargetError(
-                    f"{self._number} records were rejected, more than max_rejects ({self._most}): "
-                    f"rather a wrong setting than bad records. They stand in {self._file.path}; "
-                    "STATE stays before those of the last batch"
-                )
+            self._check()
+
+    def count_before(self) -> None:
+        """Count a record that an earlier run rejected, just as it is.
+
+        Raises:
+            TargetError: If there are more than `max_rejects` in this run.
+        """
+        with self._lock:
+            self._number += 1
+            self._check()
+
+    def _check(self) -> None:
+        if self._most is not None and self._number > self._most:
+            raise TargetError(
+                f"{self._number} records were rejected, more than max_rejects ({self._most}): "
+                f"rather a wrong setting than bad records. They stand in {self._file.path}; "
+                "STATE stays before those of the last batch"
+            )
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def rejecting_stream(message: t.Mapping[str, t.Any]) -> str | None:
-    """Return the output stream that a replayed record is for; None for any other record."""
+def rejection_of(message: t.Mapping[str, t.Any]) -> t.Mapping[str, t.Any] | None:
+    """Return what a replayed record was rejected for; None for any other record."""
     rejection = message.get("rejection")
-    return rejection.get("stream") if isinstance(rejection, dict) else None
+    return rejection if isinstance(rejection, dict) else None

@@ -18,7 +18,6 @@ from target_altcraft.memory.versions import (
     SETTLED,
     VersionMaker,
     digest,
-    id_of,
     source_digest,
     stable_json,
 )
@@ -216,20 +215,34 @@ class Router:
         tap_stream: str,
         record: dict[str, t.Any],
         message: Mapping[str, t.Any],
-        line: bytes | None = None,
+        line: Callable[[], bytes] | None = None,
     ) -> None:
         """Bring one record on its way, once for each stream it is mapped to.
 
         Args:
-            tap_stream: The tap's name of its stream; a SCHEMA of it has come.
+            tap_stream: The tap's name of its stream.
             record: As the tap sent it.
             message: The RECORD message; that of a replayed reject says which stream it is for.
-            line: The message as it stands in a rejects file, if that is not the input's line.
+            line: Returns the message as a line, if that is not the input's line.
 
         Raises:
-            TargetError: If it cannot be delivered and there is no rejects file.
+            UndeliverableRecord: If it cannot be delivered and there is no rejects file, or if it is
+                no record of a known stream.
+            TargetError: If the run must end.
         """
         self.place += 1
+        try:
+            routes = self._routes[tap_stream]
+        except (KeyError, TypeError):
+            raise UndeliverableRecord(
+                "no_schema",
+                f"a record of stream '{tap_stream}' came before its SCHEMA message (line "
+                f"{self._line()[1]} of the input)",
+            ) from None
+        if not isinstance(record, dict):
+            raise UndeliverableRecord(
+                "not_an_object", f"a record of stream '{tap_stream}' is not an object"
+            )
         rejection = rejection_of(message) if "rejection" in message else None
         if rejection is None:
             self.saw_records = True
@@ -238,7 +251,7 @@ class Router:
         only = None if rejection is None else rejection.get("stream")
         is_deleted = record.get("_sdc_deleted_at") is not None
         is_known = False
-        for route in self._routes[tap_stream]:
+        for route in routes:
             if only is not None and route.name != only:
                 continue
             is_known = True
@@ -274,7 +287,7 @@ class Router:
         route: _Route,
         record: dict[str, t.Any],
         rejection: Mapping[str, t.Any] | None,
-        line: bytes | None,
+        line: Callable[[], bytes] | None,
     ) -> None:
         """Map and serialise a record, and send it if the journal does not know it.
 
@@ -287,7 +300,7 @@ class Router:
             return
         route.check(mapped)
         entry = route.plan.entry(mapped)
-        message = b"" if not self._keeps_message else line or self._line()[0]
+        message = self._message(line) if self._keeps_message else b""
         key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
         is_doubted = rejection is not None and rejection.get("code") == IN_DOUBT
         if route.versions is None or route.memory is None:
@@ -312,6 +325,10 @@ class Router:
             self._checked.add(route.name)
             self._check_scenario(route.settings)
         self._batches.add(route.settings, entry, origin)
+
+    def _message(self, line: Callable[[], bytes] | None) -> bytes:
+        """Return the RECORD message as the rejects file wants it."""
+        return self._line()[0] if line is None else line()
 
     # STATE
 
@@ -357,9 +374,7 @@ class Router:
         for item in lot:
             if isinstance(item, _Candidate):
                 by_route.setdefault(item.route.name, []).append(item)
-        judged = {
-            name: iter(self._judged(candidates)) for name, candidates in by_route.items()
-        }
+        judged = {name: iter(self._judged(candidates)) for name, candidates in by_route.items()}
         for item in lot:
             if isinstance(item, _State):
                 self._checkpoints.add(item.value, item.place)
@@ -410,9 +425,7 @@ class Router:
             memory.settled([origin.version])
             self._set_aside(route, origin, rejection)
 
-    def _sends_leftover(
-        self, candidate: _Candidate, leftover: Leftover, position: int
-    ) -> bool:
+    def _sends_leftover(self, candidate: _Candidate, leftover: Leftover, position: int) -> bool:
         """Tell whether a record that an earlier run may have sent is sent again.
 
         Raises:
@@ -451,8 +464,8 @@ class Router:
         how = self._settings.on_ambiguous_submit
         if how == "fail":
             raise TaskError(
-                f"{doubt}. It was not sent again; look in Altcraft, then set on_ambiguous_submit to "
-                "resend to send it again, or to skip to take it as delivered"
+                f"{doubt}. It was not sent again; look in Altcraft, then set on_ambiguous_submit "
+                "to resend to send it again, or to skip to take it as delivered"
             )
         if how == "resend":
             logger.warning("%s. It is sent again, and %s", doubt, TWICE)
@@ -467,12 +480,12 @@ class Router:
         route: _Route,
         record: Mapping[str, t.Any],
         rejection: Rejection,
-        line: bytes | None,
+        line: Callable[[], bytes] | None,
         *,
         is_replay: bool,
     ) -> None:
         """Set a record aside that did not become an entry."""
-        origin = Origin(line or self._line()[0], place=self.place)
+        origin = Origin(self._message(line), place=self.place)
         if route.versions is not None and route.memory is not None:
             id_ = route.versions.id(record)
             if not is_replay and route.memory.row.has_rejected:

@@ -8,6 +8,9 @@ import select
 import signal
 import threading
 
+_ALARM_SLACK_SECONDS = 5.0
+_SIGNAL_EXIT = 128
+
 
 class Wakeup:
     """A pipe that workers and signal handlers write to and the main thread waits on.
@@ -40,6 +43,23 @@ class Wakeup:
             _, writing = self._open()
             signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
             self._hears_signals = True
+
+    def signalled(self, signum: int, patience: float) -> None:
+        """Note a signal; the main thread unwinds where nothing can be cut in half.
+
+        A second signal ends the process at once. Should the main thread be stuck in a write to a
+        stdout that nobody reads, an alarm ends it.
+
+        Args:
+            signum: The signal.
+            patience: Seconds that the run has to end.
+        """
+        if self.signum is not None:
+            os._exit(_SIGNAL_EXIT + signum)
+        self.signum = signum
+        self.ring()
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(_SIGNAL_EXIT + signum))
+        signal.setitimer(signal.ITIMER_REAL, patience + _ALARM_SLACK_SECONDS)
 
     def ring(self) -> None:
         """Wake the main thread; safe in any thread and in a signal handler."""

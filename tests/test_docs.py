@@ -26,7 +26,7 @@ from target_altcraft.delivery import (
     MAX_REFUSED_AT_FIRST,
     MAX_RESENDS,
 )
-from target_altcraft.polling import MISSING_TASK_SECONDS
+from target_altcraft.delivery.polling import MISSING_TASK_SECONDS
 from target_altcraft.sandbox import Sandbox, Workflow
 from target_altcraft.sandbox.faults import KINDS
 from target_altcraft.target import TargetAltcraft

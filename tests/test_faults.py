@@ -219,7 +219,7 @@ def test_a_vanished_task_fails_the_run_after_its_patience(
 ) -> None:
     sandbox.add_fault("task", "vanished", after=1)
     code = (
-        "import target_altcraft.polling as p; p.MISSING_TASK_SECONDS = 0.5\n"
+        "import target_altcraft.delivery.polling as p; p.MISSING_TASK_SECONDS = 0.5\n"
         "from target_altcraft.__main__ import main; main()"
     )
     settings = {**config, **ONE_AT_A_TIME}

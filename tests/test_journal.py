@@ -165,7 +165,7 @@ def test_after_a_task_that_failed_or_vanished_the_next_run_gets_through(
     fault: str,
 ) -> None:
     code = (
-        "import target_altcraft.polling as p; p.MISSING_TASK_SECONDS = 0.5\n"
+        "import target_altcraft.delivery.polling as p; p.MISSING_TASK_SECONDS = 0.5\n"
         "from target_altcraft.__main__ import main; main()"
     )
     command = (sys.executable, "-c", code)

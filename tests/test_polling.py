@@ -21,7 +21,7 @@ from target_altcraft.errors import (
     TaskFailed,
     TaskVanished,
 )
-from target_altcraft.polling import MISSING_TASK_SECONDS, Abandoned, PollPace, TaskWatch
+from target_altcraft.delivery.polling import MISSING_TASK_SECONDS, Abandoned, PollPace, TaskWatch
 from target_altcraft.settings import resolve
 
 if t.TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Watched:
         **values: t.Any,
     ) -> None:
         clock = Clock()
-        monkeypatch.setattr("target_altcraft.polling.time", clock)
+        monkeypatch.setattr("target_altcraft.delivery.polling.time", clock)
         self.clock = clock
         self.client = FakeClient(clock, answer, request_seconds)
         self.abandon = Waits(clock, abandon_after)

@@ -14,6 +14,7 @@ from target_altcraft.errors import (
     Fatal,
     TaskError,
     TaskFailed,
+    TaskTimedOut,
     TaskVanished,
     shown,
 )
@@ -135,7 +136,7 @@ class TaskWatch:
                 progress = status.progress
             now = time.monotonic()
             if now >= deadline:
-                raise TaskError(
+                raise TaskTimedOut(
                     f"{self._name} has not ended within task_timeout_seconds ({self._timeout:g}); "
                     f"it may still do so. {self._rerun_timed_out}"
                 )

@@ -8,7 +8,8 @@ import typing as t
 
 import backoff
 
-from target_altcraft.client import SUBMIT, Body
+from target_altcraft.answers import SUBMIT
+from target_altcraft.client import Body
 from target_altcraft.delivery.polling import TaskWatch
 from target_altcraft.delivery.request import Event, Request, State
 from target_altcraft.delivery.retry import retry
@@ -64,7 +65,7 @@ class Sender:
     is known.
     """
 
-    def __init__(  # noqa: PLR0913 - what a batch is sent with
+    def __init__(
         self,
         batch: Batch,
         settings: Settings,
@@ -122,7 +123,7 @@ class Sender:
             task_id = self._submit(client, request)
         except TooLarge as error:
             return self._after_too_large(request, error)
-        except OutcomeUnknown as error:  # it may be sent again, in halves
+        except OutcomeUnknown:  # it may be sent again, in halves
             self._pause()
             self._suspects.append(request)
             return self._split(request)
@@ -245,7 +246,7 @@ class Sender:
         *,
         is_size_suspect: bool = False,
     ) -> TaskError:
-        """Return the error of entries that are not sent again, though nobody knows their outcome."""
+        """Return the error of entries that are not sent again, whose outcome nobody knows."""
         what = f"{error}; " if error is not None else ""
         doubtful = unknown(self._in_doubt(request))
         size = (
@@ -254,8 +255,7 @@ class Sender:
             else ""
         )
         return TaskError(
-            f"{request}: {what}{doubtful} ({why}).{size} "
-            f"{rerun_in_doubt(self._settings)}"
+            f"{request}: {what}{doubtful} ({why}).{size} {rerun_in_doubt(self._settings)}"
         )
 
     def _failed(self, request: Request, error: ApiError) -> TargetError:

@@ -7,9 +7,11 @@ import queue
 import threading
 import time
 import typing as t
+from functools import partial
 
 from target_altcraft.client import Client
 from target_altcraft.delivery.polling import TaskWatch
+from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.sender import Sender
 from target_altcraft.errors import Abandoned, Halted, Stopped, TargetError
 
@@ -19,6 +21,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.answers import TaskStatus
     from target_altcraft.batch import Batch
     from target_altcraft.delivery.limit import SizeLimit
+    from target_altcraft.errors import ApiError
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.settings import Settings
     from target_altcraft.wakeup import Wakeup
@@ -28,6 +31,7 @@ logger = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _JOIN_SECONDS = 0.5
 
+_T = t.TypeVar("_T")
 Errand = t.Callable[[Client], None]
 """Something that a worker does with its client, and that is no batch."""
 
@@ -50,7 +54,7 @@ class Window:
         tick: Called by the main thread at least once a second while it waits.
     """
 
-    def __init__(  # noqa: PLR0913 - what a run is made of
+    def __init__(
         self,
         settings: Settings,
         limit: SizeLimit,
@@ -112,7 +116,7 @@ class Window:
             self.check()
             with self._lock:
                 self._errands += 1
-            self._start(lambda client, errand=errand: self._do_errand(client, errand))
+            self._start(partial(self._do_errand, errand=errand))
         while self._errands:
             self._wait()
             if self._wakeup.signum is not None:
@@ -144,6 +148,19 @@ class Window:
         """
         watch = TaskWatch(self._settings, task_id, name, count)
         return watch.completed(client, self._abandon, lambda _progress: None)
+
+    def repeat(self, attempt: Callable[[], _T], kinds: tuple[type[ApiError], ...]) -> _T:
+        """Make a call that changes nothing on the server until it succeeds; for errands.
+
+        Args:
+            attempt: Makes it once.
+            kinds: The failures after which it is made again.
+
+        Raises:
+            ApiError: If there is no answer within `retry_max_seconds`, or another failure.
+            Halted: If the run is ending.
+        """
+        return retry(attempt, kinds, self._settings.retry_max_seconds, self._halt)
 
     def drain(self) -> None:
         """Wait until nothing is at work, or until a signal's patience is over."""
@@ -216,7 +233,7 @@ class Window:
             sender = self._senders[batch.number] = Sender(
                 batch, self._settings, self._limit, self._outcomes, self._halt, self._abandon
             )
-        self._start(lambda client: self._send(client, sender))
+        self._start(partial(self._send, sender=sender))
         return True
 
     def _start(self, job: Callable[[Client], None]) -> None:

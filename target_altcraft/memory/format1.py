@@ -1,7 +1,7 @@
 """The journal of version 0.1 (format 1), carried over into this format.
 
-It knew two things: requests that no STATE covered, by digests of their exact entries, and per stream
-the records at the greatest acknowledged bookmark. Both stay known until a record matches them, and
+It knew two things: requests that no STATE covered, by digests of their exact entries, and per
+stream the records at the greatest acknowledged bookmark. Both stay known until a record matches them, and
 become versions then.
 """
 
@@ -69,7 +69,16 @@ def carry_over(db: sqlite3.Connection, old: Old) -> None:
         db.execute(
             "INSERT INTO request (run, number, stream, name, mapping, state, task_id, versions, "
             "places, faults) SELECT 0, ?, id, ?, ?, ?, ?, ?, x'', ? FROM stream WHERE name = ?",
-            (number, name, MAPPING, state, task_id, versions, json.dumps(json.loads(rejected or "[]")), stream),
+            (
+                number,
+                name,
+                MAPPING,
+                state,
+                task_id,
+                versions,
+                json.dumps(json.loads(rejected or "[]")),
+                stream,
+            ),
         )
     for stream, bookmark, digests in old.boundaries:
         db.execute(
@@ -93,9 +102,7 @@ class Boundary:
         return _digest(_scope(self._stream), stable_json(source_row(record))) in self._digests
 
 
-def boundary(
-    db: sqlite3.Connection, stream_id: int, stream: StreamSettings
-) -> Boundary | None:
+def boundary(db: sqlite3.Connection, stream_id: int, stream: StreamSettings) -> Boundary | None:
     """Return what was carried over of a stream's boundary, None if nothing was."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'boundary'").fetchone():
         return None

@@ -6,7 +6,6 @@ import logging
 import typing as t
 
 from target_altcraft.errors import SettingsError
-from target_altcraft.memory import format1
 from target_altcraft.memory.journal import Journal
 from target_altcraft.memory.remembered import Remembered
 from target_altcraft.memory.resume import Leftovers
@@ -99,8 +98,8 @@ class Memory:
             row.resend_since = self._remembered.run
         elif resends and row.resend_since is not None and before is None:
             logger.warning(
-                "stream '%s': an earlier resend did not end well; it goes on, and what it delivered "
-                "is not sent again",
+                "stream '%s': an earlier resend did not end well; it goes on, and what it "
+                "delivered is not sent again",
                 name,
             )
         elif not resends:
@@ -139,9 +138,7 @@ class Memory:
             self._journal.commit()
         self._remembered.cover(place)
 
-    def end_well(
-        self, read: Collection[str], *, is_replay: bool, covered: int | None
-    ) -> None:
+    def end_well(self, read: Collection[str], *, is_replay: bool, covered: int | None) -> None:
         """End a run that went well.
 
         Args:

@@ -55,14 +55,14 @@ class StreamRow:
     id: int
     mapping: int
     """Of this run."""
-    mapping_accepted: bool
+    mapping_accepted: bool = False
     """Whether something was accepted with the same settings, in this run or before."""
-    mapping_changed: bool
+    mapping_changed: bool = False
     """Whether the newest version was delivered under another one."""
-    greatest: bytes | None
+    greatest: bytes | None = None
     """The greatest id that is remembered; None if nothing is."""
-    has_rejected: bool
-    resend_since: int | None
+    has_rejected: bool = False
+    resend_since: int | None = None
 
 
 class Known(t.NamedTuple):
@@ -110,7 +110,7 @@ class Remembered:
             ).fetchone()
             if row is None:
                 if not self.may_write:
-                    return StreamRow(0, 0, False, False, None, False, None)
+                    return StreamRow(id=0, mapping=0)
                 cursor = db.execute(
                     "INSERT INTO stream (name, by_key) VALUES (?, ?)", (name, by_key)
                 )
@@ -210,9 +210,7 @@ class Remembered:
                 ),
             )
 
-    def adopt(
-        self, stream: int, mapping: int, met: Iterable[tuple[bytes, Known, bytes]]
-    ) -> None:
+    def adopt(self, stream: int, mapping: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
         """Note what delivered versions look like under another mapping.
 
         Args:

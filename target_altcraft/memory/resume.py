@@ -65,9 +65,7 @@ class Leftovers:
         leftover.faults = set(faults)
         self._note(leftover, delivered=True)
 
-    def doubtful(
-        self, leftover: Leftover, state: str, not_imported: Collection[int] = ()
-    ) -> None:
+    def doubtful(self, leftover: Leftover, state: str, not_imported: Collection[int] = ()) -> None:
         """Note that nobody knows what a leftover's task did.
 
         Args:

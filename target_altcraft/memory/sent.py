@@ -72,9 +72,7 @@ class Leftover:
     def doubt(self) -> str:
         """What makes its outcome unknown, and of how many profiles, for a message."""
         why = DOUBTS[self.state].format(task=self.task_id)
-        return (
-            f"{self.name}: {why}; it is unknown whether its {self.open()} profiles were accepted"
-        )
+        return f"{self.name}: {why}; it is unknown whether its {self.open()} profiles were accepted"
 
     def open(self) -> int:
         """Return the number of entries that are not settled."""
@@ -197,18 +195,7 @@ class SentRequests:
                 "task_id, versions, places, faults, by_key FROM request "
                 "JOIN stream ON stream.id = request.stream ORDER BY request.run, number"
             ).fetchall()
-        return [
-            Leftover(
-                *row[:7],
-                versions=[
-                    row[7][i : i + VERSION_BYTES] for i in range(0, len(row[7]), VERSION_BYTES)
-                ],
-                places=row[8],
-                faults=set(json.loads(row[9] or "[]")),
-                by_key=bool(row[10]),
-            )
-            for row in rows
-        ]
+        return [_leftover(*row) for row in rows]
 
     def update(self, leftover: Leftover, *, delivered: bool = False) -> None:
         """Note what was found out about a leftover.
@@ -258,6 +245,34 @@ class SentRequests:
             db.execute(
                 "DELETE FROM request WHERE run = ? AND number = ?", (leftover.run, leftover.number)
             )
+
+
+def _leftover(  # noqa: PLR0913, PLR0917 - a row of the table
+    run: int,
+    number: int,
+    stream: int,
+    name: str,
+    mapping: int,
+    state: str,
+    task_id: str | None,
+    versions: bytes,
+    places: bytes,
+    faults: str | None,
+    by_key: int,
+) -> Leftover:
+    return Leftover(
+        run=run,
+        number=number,
+        stream=stream,
+        name=name,
+        mapping=mapping,
+        state=state,
+        task_id=task_id,
+        versions=[versions[i : i + VERSION_BYTES] for i in range(0, len(versions), VERSION_BYTES)],
+        places=places,
+        faults=set(json.loads(faults or "[]")),
+        by_key=bool(by_key),
+    )
 
 
 def without(versions: bytes, places: bytes, positions: Collection[int]) -> tuple[bytes, bytes]:

@@ -20,10 +20,15 @@ class _Stream:
     largest: int = 0
 
 
-class Rehearsal:
-    """Counts the batches that a dry run does not send."""
+class DryRun:
+    """Counts the batches that a dry run does not send.
 
-    def __init__(self) -> None:
+    Args:
+        most: Setting `max_rejects`; None if unlimited.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
         self._streams: dict[str, _Stream] = {}
         self._rejects = 0
 
@@ -35,18 +40,15 @@ class Rehearsal:
         stream.bytes += batch.size
         stream.largest = max(stream.largest, batch.size)
 
-    def reject(self, most: int | None) -> None:
+    def reject(self) -> None:
         """Count a record that would be set aside.
 
-        Args:
-            most: Setting `max_rejects`.
-
         Raises:
-            TargetError: If there are more.
+            TargetError: If there are more than `max_rejects`.
         """
         self._rejects += 1
-        if most is not None and self._rejects > most:
-            raise TargetError(f"more than max_rejects ({most}) records would be rejected")
+        if self._most is not None and self._rejects > self._most:
+            raise TargetError(f"more than max_rejects ({self._most}) records would be rejected")
 
     def table(self, summary: Summary) -> list[str]:
         """Return the lines of a table with one row per stream."""

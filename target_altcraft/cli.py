@@ -13,74 +13,91 @@ from singer_sdk.exceptions import ConfigValidationError, InvalidJSONSchema, Sing
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
+from target_altcraft.log import mask_token, silence_libraries
+from target_altcraft.settings import reportable
 
 if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from target_altcraft.pipeline import Pipeline
+    from target_altcraft.reader import LineReader
     from target_altcraft.settings import Settings
-    from target_altcraft.target import TargetAltcraft
 
 logger = logging.getLogger(__name__)
 
 FAILED = 1
 _SIGNAL_EXIT = 128
-_TALKATIVE = ("asyncio", "backoff", "fsspec", "simpleeval", "singer_sdk", "urllib3")
-"""Libraries whose DEBUG lines hold values of records, of STATE, or of requests."""
 
 
-def mask(token: str) -> None:
-    """Mask the token in whatever is logged from here on, should it ever get there."""
-    make = logging.getLogRecordFactory()
+class Runnable(t.Protocol):
+    """A target, as far as a run needs it."""
 
-    def masked(*args: t.Any, **kwargs: t.Any) -> logging.LogRecord:  # noqa: ANN401
-        record = make(*args, **kwargs)
-        text = record.getMessage()
-        if token in text:
-            record.msg, record.args = text.replace(token, "***"), ()
-        return record
+    reader: LineReader
 
-    logging.setLogRecordFactory(masked)
+    @property
+    def config(self) -> t.Mapping[str, t.Any]:
+        """The settings as they were given, in their own types."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, resolved."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The run."""
+
+    def listen(self, file_input: t.IO[str] | None = None) -> None:
+        """Read the input to its end."""
 
 
-def run(
-    target_class: type[TargetAltcraft],
-    config: t.Any,  # noqa: ANN401 - the SDK's own type for it is private
-    file_input: t.IO[str] | None,
-) -> int:
+def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
     """Run a target to its end.
 
     Every failure is one message. STATE goes out for what was delivered before it, and the threads
     are joined on every way out.
 
     Args:
-        target_class: The target.
-        config: What the command line says of the configuration, None if nothing.
+        make: Makes the target.
         file_input: Where to read; stdin if None.
 
     Returns:
         The exit status: 0, 1 after a failure, 128 + signal after a signal.
     """
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.INFO)
+    silence_libraries()
     try:
-        target = target_class(
-            config=config.config if config else None,
-            parse_env_config=config.parse_env if config else False,
-        )
+        target = make()
     except ConfigValidationError as error:
         logger.error("settings: %s", "; ".join(error.errors))  # noqa: TRY400
         return FAILED
     except Exception as error:  # noqa: BLE001 - one message, whatever it was
         logger.error("%s", message(error))  # noqa: TRY400
         return FAILED
-    mask(target.settings.token)
+    mask_token(target.settings.token)
     try:
         refuse_own_rejects(target.settings, file_input or sys.stdin)
-        target.prepare()
+        pipeline = target.pipeline
+    except Exception as error:  # noqa: BLE001 - one message, whatever it was
+        _say(error)
+        return FAILED
+    status, failure = 0, None
+    try:
+        pipeline.prepare()
         target.listen(file_input)
     except BaseException as error:  # noqa: BLE001 - every way out is wound down
-        return _failed(target, error)
-    _write_report(target, 0, None)
-    target.outcomes.close()
-    return 0
+        failure = error
+        status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
+        pipeline.fail(error)
+        _say(error)
+    _write_report(target, status, None if failure is None else message(failure))
+    if isinstance(failure, OutputError) or pipeline.has_threads():
+        # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
+        # that a thread in an unfinished request holds.
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(status)
+    pipeline.outcomes.close()
+    target.reader.wakeup.close()
+    return status
 
 
 def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
@@ -101,37 +118,16 @@ def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
             )
 
 
-def _failed(target: TargetAltcraft, error: BaseException) -> int:
-    """Wind a failed run down, say what happened, and return its exit status."""
-    opened = "outcomes" in vars(target)
-    if opened:
-        target.wind_down(error)
-    said = message(error)
-    logger.error("%s", said)
+def _say(error: BaseException) -> None:
+    logger.error("%s", message(error))
     for line in traceback.format_tb(error.__traceback__):
         logger.debug("%s", line.rstrip())  # frames only: an exception's text may hold a value
-    status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
-    if opened:
-        _write_report(target, status, said)
-        try:
-            target.outcomes.forget_failed()  # now that it was said
-        except OutputError as another:
-            logger.error("%s", another)  # noqa: TRY400
-    if isinstance(error, OutputError) or (opened and target.delivery.has_threads()):
-        # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
-        # that a thread in an unfinished request holds.
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(status)
-    if opened:
-        target.outcomes.close()
-    return status
 
 
-def _write_report(target: TargetAltcraft, status: int, said: str | None) -> None:
-    outcomes = target.outcomes
+def _write_report(target: Runnable, status: int, said: str | None) -> None:
+    outcomes = target.pipeline.outcomes
     try:
-        outcomes.report.write(outcomes.summary, target.config, status, said)
+        outcomes.report.write(outcomes.summary, reportable(target.config), status, said)
     except OSError as error:
         path = target.settings.report_path
         logger.warning("report_path: %s cannot be written: %s", path, error.strerror)
