@@ -240,26 +240,33 @@ class Client:
             ApiError: Of the kind that promise 3's table gives to what happened.
             Exception: What the body's `started` raised, as it is.
         """
+        flaw = ""
         try:
-            return self._exchange(endpoint, body, timeout)
+            status, headers, content, flaw = self._exchange(endpoint, body, timeout)
+            return answers.read(endpoint, status, headers, content, self._settings.token)
         except _StartFailed as failure:
             failed = failure.error
-        except OutcomeUnknown as error:
+        except ApiError as error:
             self._session.close()  # what else may come on this connection is not wanted
-            if body.handed_over:
+            if not isinstance(error, OutcomeUnknown):
                 raise
-            text = f"{error.text}, before the whole body was sent"
-            raise LostInBody(
-                endpoint, text, code=error.code, retry_after=error.retry_after
-            ) from None
-        except ApiError:
-            self._session.close()
-            raise
+            kind: type[ApiError] = OutcomeUnknown
+            text = error.text + flaw
+            if not body.handed_over:
+                kind, text = LostInBody, f"{text}, before the whole body was sent"
+            raise kind(endpoint, text, code=error.code, retry_after=error.retry_after) from None
         finally:
             self._last_used = time.monotonic()
         raise failed  # here, so that nothing is added to it
 
-    def _exchange(self, endpoint: str, body: Body, timeout: float) -> dict[str, t.Any]:
+    def _exchange(
+        self, endpoint: str, body: Body, timeout: float
+    ) -> tuple[int, Mapping[str, str], bytes, str]:
+        """Send one request; return status, headers, body of its answer, and the latter's flaw.
+
+        Raises:
+            ApiError: If there is no answer.
+        """
         try:
             response = self._session.post(
                 f"{self._settings.api_url}/{endpoint}",
@@ -271,25 +278,12 @@ class Client:
         except _StartFailed:
             raise
         except Exception as error:  # noqa: BLE001 - requests lets urllib3's and others' through
-            raise _no_answer(endpoint, error, body, timeout) from None
-        with response:
-            content, flaw = _content(response)
-            status, headers = response.status_code, response.headers
-        return _read(endpoint, status, headers, content, flaw, self._settings.token)
-
-
-def _read(
-    endpoint: str, status: int, headers: Mapping[str, str], content: bytes, flaw: str, token: str
-) -> dict[str, t.Any]:
-    """Return an answer's JSON object if it says success, also if the answer came with a flaw."""
-    try:
-        return answers.read(endpoint, status, headers, content, token)
-    except OutcomeUnknown as error:
-        if not flaw:
-            raise
-        raise OutcomeUnknown(
-            endpoint, f"{error.text}; {flaw}", code=error.code, retry_after=error.retry_after
-        ) from None
+            failure = _no_answer(endpoint, error, body, timeout)
+        else:
+            with response:
+                content, flaw = _content(response)
+            return response.status_code, response.headers, content, flaw
+        raise failure  # here, so that it does not keep the request, which its context would
 
 
 def _content(response: requests.Response) -> tuple[bytes, str]:
@@ -299,9 +293,9 @@ def _content(response: requests.Response) -> tuple[bytes, str]:
         while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
             received += chunk
             if len(received) > MAX_ANSWER_BYTES:
-                return bytes(received), f"the answer is longer than {MAX_ANSWER_BYTES} bytes"
+                return bytes(received), f"; the answer is longer than {MAX_ANSWER_BYTES} bytes"
     except Exception:  # noqa: BLE001 - what came may still say that a task was accepted
-        return bytes(received), "the answer broke off"
+        return bytes(received), "; the answer broke off"
     return bytes(received), ""
 
 
@@ -313,16 +307,15 @@ def _no_answer(endpoint: str, error: Exception, body: Body, timeout: float) -> A
         return Fatal(endpoint, f"the server's certificate was refused: {refused.verify_message}")
     if body.handed_over:
         in_time = not isinstance(error, requests.ReadTimeout)
-        text = (
-            "the connection was lost before the answer"
-            if in_time
-            else (f"no answer within {timeout:g} seconds")
+        lost = "the connection was lost before the answer"
+        return OutcomeUnknown(
+            endpoint, lost if in_time else f"no answer within {timeout:g} seconds"
         )
-        return OutcomeUnknown(endpoint, text)
     if body.begun:
         return LostInBody(endpoint, "the connection was lost while sending")
-    if not isinstance(error, requests.RequestException) and isinstance(error, OSError):
-        return Fatal(  # the plain OSError by which requests says it
+    no_bundle = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
+    if no_bundle or any(getattr(c, "library", None) == "X509" for c in causes):
+        return Fatal(
             endpoint, "the CA bundle of REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read"
         )
     if isinstance(error, ValueError):
@@ -335,7 +328,7 @@ def _why_not_connected(error: Exception, causes: list[BaseException], timeout: f
         return "the host's name was not found"
     if any(isinstance(c, ConnectionRefusedError) for c in causes):
         return "the connection was refused"
-    if isinstance(error, requests.ConnectTimeout):
+    if isinstance(error, requests.Timeout):
         return f"no connection within {timeout:g} seconds"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy did not connect"
@@ -394,11 +387,11 @@ class _Answer(http.client.HTTPResponse):
             deadline = time.monotonic() + _TIMEOUTS_OF_AN_ANSWER * timeout
             self.fp = io.BufferedReader(_Bounded(self.fp.detach(), deadline))
 
-    def begin(self) -> None:
-        super().begin()
+    def begin(self, **options: t.Any) -> None:  # noqa: ANN401 - newer Pythons have some
+        super().begin(**options)
         while self.status in _INTERIM:  # http.client knows 100 only
             self.headers = self.msg = None  # type: ignore[assignment]
-            super().begin()
+            super().begin(**options)
         self.headers.defects.clear()  # urllib3 would log them, the server's words and all
         self.headers.set_payload("")
 
