@@ -14,10 +14,13 @@
         ├── NotAccepted             nothing was taken: the same request may be repeated
         ├── LostInBody              nor here: the connection broke while the body was being sent
         ├── OutcomeUnknown          may have been taken: repeating it may message customers twice
+        ├── AcceptedWithoutId       was taken, but nobody can say what became of it
         ├── Refused                 this body was not taken and never will be
         │   └── TooLarge            ... because of its size: smaller ones may be
         └── Fatal                   nothing was taken, and no request like it will be
 
+    Halted                          a wait was cut short because the run is ending
+    Abandoned                       the run no longer waits for this task
     Rejection                       one record cannot be delivered; the others can
 
 No message ever holds a profile value or the token: a message names the stream, the field, the
@@ -40,11 +43,15 @@ def shown(text: object, token: str = "") -> str:
         text: `error_text` of a call or task, of whatever type the server sent.
         token: The API token, masked wherever it stands.
     """
-    words = str(text)
+    try:
+        words = str(text)
+    except (RecursionError, ValueError):  # nested too deeply, or too many digits
+        words = ""
     if token:
         words = words.replace(token, "***")
     words = " ".join(words[: 10 * _SHOWN_CHARACTERS].split())  # no more is looked at than shown
     words = _DIGITS.sub("***", _EMAIL.sub("***", words))
+    words = "".join(c if c.isprintable() else "?" for c in words)
     return words if len(words) <= _SHOWN_CHARACTERS else words[: _SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -125,6 +132,10 @@ class OutcomeUnknown(ApiError):
     """The request may have been taken."""
 
 
+class AcceptedWithoutId(ApiError):
+    """The request was taken (`error` 0), but the answer names no task that could be followed."""
+
+
 class Refused(ApiError):
     """This body was not taken, and will not be when repeated unchanged."""
 
@@ -135,6 +146,14 @@ class TooLarge(Refused):
 
 class Fatal(ApiError):
     """Nothing was taken, and no request of this run will be."""
+
+
+class Halted(Exception):
+    """A wait was cut short because the run is ending."""
+
+
+class Abandoned(Exception):
+    """The run no longer waits for this task; it may still end well."""
 
 
 class Rejection(Exception):
