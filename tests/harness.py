@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from fork_server import ForkedProcess, ForkServer
     from typing_extensions import Self
 
 COMMAND = str(Path(sys.executable).with_name("target-altcraft"))
@@ -111,7 +112,11 @@ class Result:
 
 
 class TargetProcess:
-    """A running target whose input is fed and whose output is read as it comes."""
+    """A running target whose input is fed and whose output is read as it comes.
+
+    With a fork server the target is a fork of it, which starts sooner than the command; `patches`
+    are values of the target's module attributes, by `module:name`.
+    """
 
     def __init__(
         self,
@@ -122,17 +127,25 @@ class TargetProcess:
         env: dict[str, str] | None = None,
         command: t.Sequence[str] = (COMMAND,),
         stdin: int = subprocess.PIPE,
+        server: ForkServer | None = None,
+        patches: Mapping[str, t.Any] | None = None,
     ) -> None:
         path = folder / "config.json"
         path.write_text(json.dumps(config), encoding="utf-8")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TARGET_ALTCRAFT_")}
-        self.process = subprocess.Popen(
-            [*command, "--config", str(path), *args],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**environment, **(env or {})},
-        )
+        environment |= env or {}
+        arguments = ["--config", str(path), *args]
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        if server is not None:
+            self.process = server.start(arguments, Path.cwd(), environment, patches)
+        else:
+            self.process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
         self.stdout: list[tuple[float, bytes]] = []
         self.stderr: list[bytes] = []
         self._threads = [
