@@ -9,7 +9,9 @@
     ├── Stopped                     a signal ended the run: exit status 128 + signal
     ├── TaskError                   a task did not deliver its batch
     │   ├── TaskFailed              ... and said so
-    │   └── TaskVanished            ... and Altcraft does not know it any more
+    │   ├── TaskVanished            ... and Altcraft does not know it any more
+    │   ├── TaskTimedOut            ... within task_timeout_seconds
+    │   └── Unattributable          ... or part of it, and nobody can say which
     └── ApiError                    Altcraft (or the way to it) said no; has endpoint, code, text
         ├── NotAccepted             nothing was taken: the same request may be repeated
         ├── LostInBody              nor here: the connection broke while the body was being sent
@@ -30,6 +32,7 @@ kind of fault, the batch, the task. What Altcraft says goes through `shown` firs
 from __future__ import annotations
 
 import re
+import typing as t
 
 _SHOWN_CHARACTERS = 200
 _EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
@@ -88,11 +91,27 @@ class TaskError(TargetError):
 
 
 class TaskFailed(TaskError):
-    """A task ended without importing its profiles."""
+    """A task ended without importing its profiles, or some of them.
+
+    Args:
+        results: What it said of single profiles, None if nothing.
+    """
+
+    def __init__(self, message: str, results: list[t.Any] | None = None) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class TaskVanished(TaskError):
     """Altcraft does not know a task that it had accepted."""
+
+
+class TaskTimedOut(TaskError):
+    """A task has not ended in time."""
+
+
+class Unattributable(TaskError):
+    """The results of a task cannot be attributed to its profiles."""
 
 
 class ApiError(TargetError):

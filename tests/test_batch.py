@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from target_altcraft.limit import SizeLimit
 
 from target_altcraft.batch import (
     MAX_AGE_SECONDS,
@@ -18,7 +19,6 @@ from target_altcraft.batch import (
 )
 from target_altcraft.client import Body
 from target_altcraft.errors import Rejection
-from target_altcraft.limit import SizeLimit
 from target_altcraft.profile import Entry, Origin
 from target_altcraft.settings import StreamSettings
 

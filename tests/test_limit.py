@@ -4,7 +4,6 @@ import threading
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from target_altcraft.limit import SizeLimit
 
 MAXIMUM = 10_000_000

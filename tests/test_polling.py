@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from target_altcraft.client import STATUS, TaskStatus
+from target_altcraft.delivery.polling import MISSING_TASK_SECONDS, Abandoned, PollPace, TaskWatch
 from target_altcraft.errors import (
     ApiError,
     Fatal,
@@ -21,7 +22,6 @@ from target_altcraft.errors import (
     TaskFailed,
     TaskVanished,
 )
-from target_altcraft.delivery.polling import MISSING_TASK_SECONDS, Abandoned, PollPace, TaskWatch
 from target_altcraft.settings import resolve
 
 if t.TYPE_CHECKING:

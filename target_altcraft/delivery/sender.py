@@ -11,7 +11,7 @@ import backoff
 from target_altcraft.answers import SUBMIT
 from target_altcraft.client import Body
 from target_altcraft.delivery.polling import TaskWatch
-from target_altcraft.delivery.request import Event, Request, State
+from target_altcraft.delivery.request import Event, State
 from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.split import Bisection, Part, fitting
 from target_altcraft.errors import (
@@ -24,7 +24,6 @@ from target_altcraft.errors import (
     OutcomeUnknown,
     Refused,
     Rejection,
-    TargetError,
     TaskError,
     TaskFailed,
     TaskVanished,
@@ -40,6 +39,8 @@ if t.TYPE_CHECKING:
     from target_altcraft.batch import Batch
     from target_altcraft.client import Client
     from target_altcraft.delivery.limit import SizeLimit
+    from target_altcraft.delivery.request import Request
+    from target_altcraft.errors import TargetError
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.settings import Settings
 

@@ -1,8 +1,8 @@
 """The journal of version 0.1 (format 1), carried over into this format.
 
 It knew two things: requests that no STATE covered, by digests of their exact entries, and per
-stream the records at the greatest acknowledged bookmark. Both stay known until a record matches them, and
-become versions then.
+stream the records at the greatest acknowledged bookmark. Both stay known until a record matches
+them, and become versions then.
 """
 
 from __future__ import annotations
