@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from target_altcraft.client import STATUS, TaskStatus
+from target_altcraft.answers import STATUS, TaskStatus
 from target_altcraft.delivery.polling import MISSING_TASK_SECONDS, Abandoned, PollPace, TaskWatch
 from target_altcraft.errors import (
     ApiError,
@@ -118,7 +118,7 @@ class Watched:
         self.client = FakeClient(clock, answer, request_seconds)
         self.abandon = Waits(clock, abandon_after)
         self.progress: list[float | None] = []
-        self._watch = TaskWatch(run_settings(**values), "30421978", NAME)
+        self._watch = TaskWatch(run_settings(**values), "30421978", NAME, 2)
 
     @property
     def elapsed(self) -> float:
