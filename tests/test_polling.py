@@ -20,6 +20,7 @@ from target_altcraft.errors import (
     Refused,
     TaskError,
     TaskFailed,
+    TaskTimedOut,
     TaskVanished,
 )
 from target_altcraft.settings import resolve
@@ -261,11 +262,11 @@ def test_watched_task_keeps_the_bound(duration: float) -> None:
     assert len(watched.client.asked) <= 4 + duration / 2
 
 
-def test_progress_is_passed_on_after_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_passed_on_after_each_question(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = (status(progress=0), status(), OutcomeUnknown(STATUS, "lost"), status(progress=50.5))
     watched = Watched(monkeypatch, in_turn(*answers))
     watched.completed()
-    assert watched.progress == [0, None, 50.5]
+    assert watched.progress == [0, None, None, 50.5, None]
 
 
 def test_wait_keeps_to_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +297,7 @@ def test_failed_state_fails_the_task_whatever_its_progress(
 
 def test_failed_task_is_reported_with_what_altcraft_said(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(monkeypatch, lambda _: status("failed", error=7, text="Quota is used up"))
-    assert "ended as 'failed', error 7, Quota is used up. STATE" in watched.error(TaskFailed)
+    assert "ended as 'failed', error 7, Quota is used up. Its profiles may" in watched.error(TaskFailed)
 
 
 def test_completed_task_with_an_error_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +353,7 @@ def test_task_that_does_not_end_fails_at_its_time_out(
     monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
     watched = Watched(monkeypatch, lambda _: answer, task_timeout_seconds=100)
-    message = watched.error()
+    message = watched.error(TaskTimedOut)
     assert "task_timeout_seconds (100)" in message
     assert "may enter the scenario twice" in message
     assert watched.elapsed == pytest.approx(100)
@@ -368,7 +369,7 @@ def test_question_takes_no_longer_than_the_task_has_left_or_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watched = Watched(monkeypatch, lambda _: status(), task_timeout_seconds=100)
-    watched.error()
+    watched.error(TaskTimedOut)
     for asked, timeout in zip(watched.client.asked, watched.client.timeouts, strict=True):
         assert timeout == pytest.approx(max(1.0, 100 - asked))
 
@@ -380,7 +381,7 @@ def test_slow_answers_end_at_the_time_out_too(monkeypatch: pytest.MonkeyPatch) -
         request_seconds=9,
         task_timeout_seconds=100,
     )
-    watched.error()
+    watched.error(TaskTimedOut)
     assert watched.elapsed < 100 + 9 + 1
 
 
@@ -466,7 +467,7 @@ def test_retry_after_does_not_outlast_the_time_out(
 ) -> None:
     error = NotAccepted(STATUS, "HTTP 429", code=429, retry_after=seconds)
     watched = Watched(monkeypatch, lambda _: error, task_timeout_seconds=100)
-    watched.error()
+    watched.error(TaskTimedOut)
     assert watched.elapsed == pytest.approx(100)
 
 

@@ -69,12 +69,16 @@ def test_a_report_after_success(sandbox: Sandbox, deliver: Deliver, path: Path) 
             "resent": 2,
         }
     }
-    assert [task["task_id"] for task in report["tasks"]] == [task.id for task in sandbox.tasks]
+    lost, *tasks = report["tasks"]  # its halves went out instead
+    assert (lost["state"], lost["outcome"], lost["was_in_doubt"]) == ("split", "unknown", True)
+    assert (lost["task_id"], lost["accepted"], lost["profiles"]) == (None, None, 2)
+    assert [task["profiles"] for task in tasks] == [1, 1, 1, 1, 1]  # no larger body was accepted
+    assert [task["task_id"] for task in tasks] == [task.id for task in sandbox.tasks]
     assert delivered_by(report) == len(sandbox.entries) == 5
-    assert [task["bytes"] for task in report["tasks"]] == [t.body_bytes for t in sandbox.tasks]
-    assert [task["polls"] for task in report["tasks"]] == [len(t.polls) for t in sandbox.tasks]
-    assert report["tasks"][0]["retries"] == 2
-    for task in report["tasks"]:
+    assert [task["bytes"] for task in tasks] == [t.body_bytes for t in sandbox.tasks]
+    assert [task["polls"] for task in tasks] == [len(t.polls) for t in sandbox.tasks]
+    assert [task["retries"] for task in tasks] == [1, 0, 0, 0, 0]
+    for task in tasks:
         assert task["submitted"] <= task["accepted"] <= task["finished"] <= report["seconds"]
     assert report["settings"]["workflow_id"] == 1
     assert "token" not in report["settings"]
