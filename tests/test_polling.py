@@ -297,7 +297,9 @@ def test_failed_state_fails_the_task_whatever_its_progress(
 
 def test_failed_task_is_reported_with_what_altcraft_said(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(monkeypatch, lambda _: status("failed", error=7, text="Quota is used up"))
-    assert "ended as 'failed', error 7, Quota is used up. Its profiles may" in watched.error(TaskFailed)
+    assert "ended as 'failed', error 7, Quota is used up. Its profiles may" in watched.error(
+        TaskFailed
+    )
 
 
 def test_completed_task_with_an_error_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
