@@ -318,14 +318,16 @@ def test_results_that_cannot_be_attributed_warn_with_both_numbers(
     assert any(f"{number} results for 2 profiles" in line for line in result.log("WARNING"))
 
 
+@pytest.mark.parametrize("journal", [None, "journal.sqlite"])
 def test_a_broken_line_after_three_batches_still_acknowledges_these_three(
-    sandbox: Sandbox, deliver: Deliver
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path, journal: str | None
 ) -> None:
     sandbox.task_seconds = 0.5
     messages: list[t.Any] = [schema()]
     for n in range(3):
         messages += [customer(n), state(n)]
-    result = deliver([*messages, "RECORD{"], {"batch_size_rows": 1})
+    settings = {"batch_size_rows": 1} | ({"journal_path": str(tmp_path / journal)} if journal else {})
+    result = deliver([*messages, "RECORD{"], settings)
     assert (result.status, result.bookmarks[-1]) == (1, 2)
     assert len(sandbox.entries) == 3
     assert "line 8 of the input" in result.error
