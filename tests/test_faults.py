@@ -326,7 +326,9 @@ def test_a_broken_line_after_three_batches_still_acknowledges_these_three(
     messages: list[t.Any] = [schema()]
     for n in range(3):
         messages += [customer(n), state(n)]
-    settings = {"batch_size_rows": 1} | ({"journal_path": str(tmp_path / journal)} if journal else {})
+    settings = {"batch_size_rows": 1} | (
+        {"journal_path": str(tmp_path / journal)} if journal else {}
+    )
     result = deliver([*messages, "RECORD{"], settings)
     assert (result.status, result.bookmarks[-1]) == (1, 2)
     assert len(sandbox.entries) == 3
