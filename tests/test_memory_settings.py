@@ -441,8 +441,7 @@ def test_a_dry_run_of_a_run_that_would_change_the_journal_writes_nothing(
     nights.good(TABLE)
     before = nights.journal.read_bytes()
     result = nights.good(TABLE, dry_run=True, **more)
-    (row,) = [line for line in result.log("INFO") if line.startswith("dry run: customers")]
-    assert ("delivered before: 4" in row) is (more.keys() <= {"baseline", "workflow_id"})
+    assert sum(line.startswith("dry run: customers") for line in result.log("INFO")) == 1
     assert nights.journal.read_bytes() == before
     nights.good(TABLE)
     assert nights.sent() == [0, 1, 2, 3]
