@@ -21,7 +21,7 @@ from target_altcraft import settings as settings_module
 from target_altcraft import settings_schema
 from target_altcraft.batch import MAX_AGE_SECONDS
 from target_altcraft.delivery.polling import MISSING_TASK_SECONDS
-from target_altcraft.delivery.request import TRANSITIONS, State
+from target_altcraft.delivery.request import TRANSITIONS
 from target_altcraft.delivery.sender import MAX_RESENDS
 from target_altcraft.delivery.split import MAX_PER_REFUSED, MAX_REFUSED, MAX_REFUSED_AT_FIRST
 from target_altcraft.sandbox import Sandbox, Workflow
@@ -191,7 +191,7 @@ _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 _OTHER_NAMES = {
     *("task_id", "profile_id", "error_text", "field_value", "custom_request"),  # API
     *("subscription_id", "resource_id", "telegram_bot"),  # API, subscriptions
-    *("new_version", "bad_subscriptions"),  # values of `send_again`, rejects
+    *("new_version", "bad_subscriptions", "in_doubt"),  # values of `send_again`, rejects
     *("delivered_at",),  # receipts
     *("email_profile", "bookmark_properties"),  # matching modes, Singer
     *("birth_date", "customer_email", "updated_at", "registered_at", "created_at"),  # columns
@@ -273,6 +273,18 @@ def test_the_bounds_that_are_told_are_those_of_the_code() -> None:
         f"during {MISSING_TASK_SECONDS:.0f} seconds (`polling.py`)",
     ):
         assert told in text
+
+
+def test_the_transitions_that_are_told_are_those_of_a_request() -> None:
+    page = DOCS / "how-delivery-works.md"
+    (rows,) = (table[1:] for table in tables_of(page) if table[0][0] == "state")
+    told = {}
+    for state_, events in rows:
+        for event, after in re.findall(r"([a-z ]+): `([a-z ]+)`", events):
+            told[state_.strip("`"), event.strip()] = after
+    assert told == {
+        (before.value, event.value): after.value for (before, event), after in TRANSITIONS.items()
+    }
 
 
 def test_the_faults_that_are_told_are_those_of_the_sandbox() -> None:
