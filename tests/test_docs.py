@@ -24,6 +24,7 @@ from target_altcraft.delivery.polling import MISSING_TASK_SECONDS
 from target_altcraft.delivery.request import TRANSITIONS
 from target_altcraft.delivery.sender import MAX_RESENDS
 from target_altcraft.delivery.split import MAX_PER_REFUSED, MAX_REFUSED, MAX_REFUSED_AT_FIRST
+from target_altcraft.messages import SENT_AGAIN, TWICE
 from target_altcraft.sandbox import Sandbox, Workflow
 from target_altcraft.sandbox.faults import KINDS
 from target_altcraft.target import TargetAltcraft
@@ -221,7 +222,16 @@ def test_every_setting_in_back_ticks_exists(page: Path) -> None:
 # Messages are those of the code
 
 _HOLE = "…"
-_PLACEHOLDER = re.compile(r"%[-+\d.]*[sdfgr]")
+_PLACEHOLDER = re.compile(r"%[-+\d.]*[sdfgr]|\{\w+\}")
+_SHARED = {"TWICE": TWICE, "SENT_AGAIN": SENT_AGAIN}
+
+
+def _part(node: ast.expr) -> str:
+    """Return what a part of an f-string says."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    name = node.value if isinstance(node, ast.FormattedValue) else None
+    return _SHARED.get(name.id, _HOLE) if isinstance(name, ast.Name) else _HOLE
 
 
 def said_by(path: Path) -> Iterator[str]:
@@ -231,9 +241,7 @@ def said_by(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             inner.update(node.values)
-            yield "".join(
-                str(part.value) if isinstance(part, ast.Constant) else _HOLE for part in node.values
-            )
+            yield "".join(map(_part, node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inner:
             yield _PLACEHOLDER.sub(_HOLE, node.value)
 
