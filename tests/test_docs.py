@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import re
@@ -374,6 +375,46 @@ def test_what_a_recipe_says_arrives(
         assert result.states == json_values(recipe_block(recipe, "states"))
 
 
+OVER_TWO_NIGHTS = [block.recipe for block in BLOCKS if block.part == "night-2"]
+
+
+def test_the_recipes_over_two_nights_are_those_that_are_expected() -> None:
+    assert OVER_TWO_NIGHTS == ["baseline", "nightly", "once"]
+
+
+@pytest.mark.parametrize("recipe", OVER_TWO_NIGHTS)
+def test_what_a_recipe_says_arrives_in_the_first_and_in_the_second_night(
+    sandbox: Sandbox,
+    deliver: Deliver,
+    adapted: Callable[[dict[str, t.Any]], dict[str, t.Any]],
+    tmp_path: Path,
+    recipe: str,
+) -> None:
+    config = adapted(yaml.safe_load(recipe_block(recipe, "config")))
+    config["journal_path"] = str(tmp_path / "journal.sqlite")
+    firsts = [b.text for b in BLOCKS if (b.recipe, b.part) == (recipe, "first")]
+    nights: dict[str, dict[str, list[t.Any]]] = {
+        "night-1": plain(json_values(firsts[0])[0]) if firsts else {},
+        "night-2": plain(json_values(recipe_block(recipe, "second"))[0]),
+    }
+    before: dict[str, list[t.Any]] = {}
+    for night, expected in nights.items():
+        lines = recipe_block(recipe, night).splitlines()
+        is_baseline = recipe == "baseline" and night == "night-1"
+        result = deliver(
+            lines,
+            config,
+            args=("--config", "ENV"),
+            env={"TARGET_ALTCRAFT_BASELINE": "true"} if is_baseline else {},
+        )
+        assert result.status == 0, result.stderr
+        assert ("skipped, baseline: 2" in result.stderr) == is_baseline
+        assert result.states == [json.loads(line)["value"] for line in lines if '"STATE"' in line]
+        now = arrived(sandbox)
+        assert {k: v[len(before.get(k, [])) :] for k, v in now.items()} == expected
+        before = now
+
+
 def test_the_dry_run_says_what_getting_started_shows(
     sandbox: Sandbox, deliver: Deliver, adapted: Callable[[dict[str, t.Any]], dict[str, t.Any]]
 ) -> None:
@@ -562,3 +603,16 @@ def test_the_script_for_cron_keeps_state_after_good_runs_and_bad_ones(
     bad = run_with([schema(), one, state(3), "broken\n", state(4)])
     assert bad == (1, {"bookmark": 3}, f"{good[2]} --state state.json")
     assert len(sandbox.entries) == 3
+    assert list(tmp_path.glob("states.*")) == []
+
+
+def test_the_script_for_cron_lets_one_run_through_at_a_time(tmp_path: Path) -> None:
+    script = tmp_path / "deliver.sh"
+    script.write_text(recipe_block("cron", "script"), encoding="utf-8")
+    script.chmod(0o700)
+    (tmp_path / "state.json").write_text('{"bookmark": 1}', encoding="utf-8")
+    with (tmp_path / "deliver.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([str(script)], check=False, timeout=60, capture_output=True)
+    assert (done.returncode, done.stderr) == (75, b"the last run is still at work\n")
+    assert (tmp_path / "state.json").read_text(encoding="utf-8") == '{"bookmark": 1}'
