@@ -63,7 +63,7 @@ CREATE TABLE rejected (            -- what cannot be delivered as it is
     source BLOB NOT NULL,          -- digest of the source row
     mapping INTEGER NOT NULL,
     run INTEGER NOT NULL,
-    place INTEGER NOT NULL,        -- in that run's input; 0 once a STATE covers it
+    place INTEGER NOT NULL,        -- in that run's input
     PRIMARY KEY (stream, id, source, mapping)
 ) WITHOUT ROWID;
 CREATE TABLE request (             -- what was sent and is not settled

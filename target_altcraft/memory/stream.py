@@ -134,7 +134,7 @@ class StreamMemory:
         )
         self._used.clear()
         self.met += len(arrivals)
-        met: list[tuple[bytes, Known]] = []
+        met: list[tuple[bytes, Known, bytes]] = []
         adopted: list[tuple[bytes, Known, bytes]] = []
         judgements = []
         for position, arrival in enumerate(arrivals):
@@ -148,7 +148,7 @@ class StreamMemory:
                 if match.mapping != self.row.mapping and not self.is_counted:
                     adopted.append((id_, match, entry_of(arrival.version)))
                 elif self._touches and match.run < self._remembered.run:
-                    met.append((id_, match))
+                    met.append((id_, match, self._copy_of(match, arrival.place)))
         if self._remembered.may_write:
             self._remembered.meet(self.row.id, met) if met else None
             self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
@@ -197,12 +197,26 @@ class StreamMemory:
             return False
         if self.send_again != "always":
             return True
-        run = run_of(known.copy)
+        how = self._ended(run_of(known.copy))
+        self.tail_was_met |= how == ENDED_WELL
+        return how != REPLAYED or arrival.is_replay
+
+    def _ended(self, run: int) -> int:
+        """Return how an earlier run ended."""
         how = self._runs.get(run)
         if how is None:
             how = self._runs[run] = self._remembered.ended(run)
-        self.tail_was_met |= how == ENDED_WELL
-        return how != REPLAYED or arrival.is_replay
+        return how
+
+    def _copy_of(self, known: Known, place: int) -> bytes:
+        """Return where a version that is met again counts as delivered.
+
+        What a run that did not end well delivered counts as this run's, at the place where it came:
+        should this run end well, it may lie behind its last STATE.
+        """
+        if self.send_again != "always" or self._ended(run_of(known.copy)) != 0:
+            return known.copy
+        return self._copy(place)
 
     def _judge(
         self,
