@@ -96,7 +96,11 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         logging.shutdown()
         sys.stderr.flush()
         os._exit(status)
-    pipeline.outcomes.close()
+    try:
+        pipeline.outcomes.close()
+    except TargetError as error:
+        logger.error("%s", error)  # noqa: TRY400
+        status = status or FAILED
     target.reader.wakeup.close()
     return status
 

@@ -129,12 +129,9 @@ class Router:
     def _route(self, tap_stream: str, output: Output) -> Route:
         route = make_route(output, self._settings, self._outcomes.memory)
         self.streams_seen.add(output.name)
-        if route.memory is not None:
-            before = self._batches.mapping_of(output.name)
-            if before not in {None, route.memory.row.mapping}:
-                self._batches.close(output.name)  # a batch is delivered under one mapping
-            if route.bookmark is None and route.settings.send_again is None:
-                self._without_bookmark.setdefault(tap_stream, output.name)
+        is_unmarked = route.bookmark is None and route.settings.send_again is None
+        if route.memory is not None and is_unmarked:
+            self._without_bookmark.setdefault(tap_stream, output.name)
         return route
 
     # RECORD

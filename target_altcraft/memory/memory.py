@@ -146,8 +146,6 @@ class Memory:
         Raises:
             TargetError: If what it covers cannot be brought to disk.
         """
-        if any(stream.must_commit for stream in self._streams.values()):
-            self._journal.commit()
         self._remembered.cover(place)
 
     def end_well(self, read: Collection[str], *, is_replay: bool, covered: int | None) -> None:
@@ -231,5 +229,9 @@ class Memory:
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file.
+
+        Raises:
+            TargetError: If what was to be written soon cannot be.
+        """
         self._journal.close()

@@ -199,7 +199,7 @@ class Remembered:
     def remember(
         self, stream: int, mapping: int, versions: bytes, places: bytes, *, by_key: bool
     ) -> None:
-        """Note that versions were delivered, with the next durable transaction.
+        """Note that versions were delivered: on disk before the next STATE is printed.
 
         Args:
             stream: The stream.
@@ -208,7 +208,7 @@ class Remembered:
             places: Run and place of each where versions are counted; else empty.
             by_key: Whether one version a key is kept.
         """
-        with self._journal.soon() as db:
+        with self._journal.soon(before_state=True) as db:
             insert(db, Delivered(stream, mapping, self.run, versions, places, by_key))
 
     def meet(self, stream: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
@@ -276,10 +276,10 @@ class Remembered:
         return found
 
     def reject(self, stream: int, mapping: int, id_: bytes, source: bytes, place: int) -> None:
-        """Note a rejected record; it counts once a STATE covers its place."""
+        """Note a rejected record unless it is known; it counts once a STATE covers its place."""
         with self._journal.soon() as db:
             db.execute(
-                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO rejected VALUES (?, ?, ?, ?, ?, ?)",
                 (stream, id_, source, mapping, self.run, place),
             )
 
@@ -287,6 +287,7 @@ class Remembered:
         """Note that a STATE was printed that covers the input up to a place."""
         with self._journal.soon() as db:
             db.execute("UPDATE run SET covered = ? WHERE id = ?", (place, self.run))
+        self._journal.commit_before_state()
 
     # The end of a run
 
@@ -384,7 +385,6 @@ def insert(db: sqlite3.Connection, delivered: Delivered) -> None:
         given,
     )
     db.execute("UPDATE stream SET mapping = :mapping WHERE id = :stream", given)
-    db.execute("UPDATE mapping SET accepted = 1 WHERE id = :mapping", given)
 
 
 def _arrange(db: sqlite3.Connection, stream: int, *, by_key: bool) -> None:

@@ -152,9 +152,10 @@ class StreamLeftovers:
         names = (key_of(version),) if self._by_key else (version, id_of(version))
         for name in (*names, old_version):
             waiting = self._index.get(name)
-            if waiting:
-                found = waiting.popleft()
-                if not waiting:
-                    del self._index[name]
-                return found
+            while waiting:
+                leftover, position = waiting.popleft()
+                if leftover.versions[position] != SETTLED:
+                    return leftover, position
+            if waiting is not None:
+                del self._index[name]
         return None

@@ -70,8 +70,7 @@ class StreamMemory:
     """What is remembered of one stream, and what follows for the records that come.
 
     Used by the reader's thread alone. `met` counts the records that came, `known_before` those that
-    were delivered before. `must_commit` is set once something was noted that a STATE must not
-    overtake.
+    were delivered before.
 
     Args:
         remembered: The journal's versions.
@@ -104,7 +103,6 @@ class StreamMemory:
         self.is_counted = send_again == "always" or not has_key
         self.known_before = 0
         self.met = 0
-        self.must_commit = False
         self.tail_was_met = False
         self._remembered = remembered
         self._settings = settings
@@ -310,6 +308,8 @@ class StreamMemory:
             if judgement.verdict in {Verdict.SEND, Verdict.DOUBT, Verdict.WAIT}:
                 taken.append(arrivals[position])
                 judgements[position] = Judgement(Verdict.BASELINE)
+                if judgement.leftover is not None:
+                    judgement.leftover.versions[judgement.position] = SETTLED
         self._pending.clear()
         self.take_as_delivered(taken)
 
@@ -323,7 +323,6 @@ class StreamMemory:
         if self.by_key:  # one version a key: the last one
             versions = list({key_of(version): version for version in versions}.values())
         places = b"".join(self._copy(a.place) for a in arrivals) if self.is_counted else b""
-        self.must_commit = True
         self._remembered.remember(
             self.row.id, self.row.mapping, b"".join(versions), places, by_key=self.by_key
         )
@@ -354,7 +353,7 @@ class StreamMemory:
     def go_on_from(self, before: StreamMemory) -> None:
         """Take over what this run did under an earlier SCHEMA of the stream."""
         self.known_before, self.met = before.known_before, before.met
-        self.must_commit, self.tail_was_met = before.must_commit, before.tail_was_met
+        self.tail_was_met = before.tail_was_met
         self._pending = before._pending
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 
