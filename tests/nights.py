@@ -68,7 +68,7 @@ class Nights:
         merged = {**self.settings, **settings}
         return {name: value for name, value in merged.items() if value is not None}
 
-    def start(self, patches: dict[str, t.Any] | None = None, **settings: t.Any) -> TargetProcess:
+    def start(self, patches: dict[str, t.Any] | None = None, /, **settings: t.Any) -> TargetProcess:
         return TargetProcess(
             self._config(settings), self.folder, server=self._server, patches=patches
         )
@@ -77,6 +77,7 @@ class Nights:
         self,
         messages: Iterable[Message | str],
         patches: dict[str, t.Any] | None = None,
+        /,
         **settings: t.Any,
     ) -> Result:
         """Run to the end of the input; a setting that is None is left out."""
@@ -95,6 +96,7 @@ class Nights:
         messages: Iterable[Message | str],
         when: Callable[[TargetProcess], t.Any],
         signum: int = signal.SIGKILL,
+        /,
         **settings: t.Any,
     ) -> Result:
         """Feed messages, keep the input open, and send a signal once something has happened."""

@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from target_altcraft.answers import STATUS, TaskStatus
-from target_altcraft.delivery.polling import MISSING_TASK_SECONDS, Abandoned, PollPace, TaskWatch
+from target_altcraft.delivery.polling import MISSING_TASK_SECONDS, PollPace, TaskWatch
 from target_altcraft.errors import (
+    Abandoned,
     ApiError,
     Fatal,
     NotAccepted,
@@ -38,7 +39,7 @@ Answer = TaskStatus | ApiError
 def status(
     state: str = "running",
     progress: float | None = None,
-    error: int | None = 0,
+    error: int | str = 0,
     text: str = "",
     results: list[t.Any] | None = None,
 ) -> TaskStatus:

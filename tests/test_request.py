@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from target_altcraft.batch import OpenBatches
 from target_altcraft.delivery.limit import SizeLimit
-from target_altcraft.delivery.request import Event, ImpossibleTransition, Request, State
+from target_altcraft.delivery.request import Event, Request, State
 from target_altcraft.delivery.split import Part
+from target_altcraft.errors import ImpossibleTransition
 from target_altcraft.profile import Entry, Origin
 from target_altcraft.settings import StreamSettings
 
