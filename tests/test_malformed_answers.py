@@ -183,7 +183,7 @@ def test_acceptance_is_heard_whatever_ails_its_text(
 ) -> None:
     with caplog.at_level("INFO"):
         assert outcome(server, client, answer) == ID
-    assert TOKEN not in caplog.text
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
@@ -304,7 +304,7 @@ def test_answer_means_one_row_of_the_table(
 ) -> None:
     with caplog.at_level("INFO"):
         assert type(outcome(server, client, answer)) is kind
-    assert TOKEN not in caplog.text
+    assert caplog.text == ""
 
 
 def test_text_whose_name_has_a_blank_is_shown(server: RawServer, client: Client) -> None:

@@ -32,8 +32,9 @@ _SECONDS_PER_DAY = 86_400
 _EACH = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) "
 _V = VERSION_BYTES
 _ID = f"substr(:versions, n.i * {_V} + 1, {ID_BYTES})"
-_KEY = (
-    f"x'{NO_BOOKMARK.hex()}' || substr(:versions, n.i * {_V} + {BOOKMARK_BYTES + 1}, {KEY_BYTES})"
+_KEY = (  # SQLite makes a text of joined blobs
+    f"CAST(x'{NO_BOOKMARK.hex()}' || "
+    f"substr(:versions, n.i * {_V} + {BOOKMARK_BYTES + 1}, {KEY_BYTES}) AS BLOB)"
 )
 _ENTRY = f"substr(:versions, n.i * {_V} + {ID_BYTES + 1}, {ENTRY_BYTES})"
 _BOOKMARK = f"substr(:versions, n.i * {_V} + 1, {BOOKMARK_BYTES})"
@@ -387,12 +388,12 @@ def _arrange(db: sqlite3.Connection, stream: int, *, by_key: bool) -> None:
         db.execute("DROP TABLE newest")
         db.execute(
             f"UPDATE OR REPLACE version SET bookmark = substr(id, 1, {BOOKMARK_BYTES}), "
-            f"id = x'{NO_BOOKMARK.hex()}' || {key}, copy = x'' WHERE stream = ?",
+            f"id = CAST(x'{NO_BOOKMARK.hex()}' || {key} AS BLOB), copy = x'' WHERE stream = ?",
             (stream,),
         )
     else:
         db.execute(
-            f"UPDATE OR REPLACE version SET id = bookmark || {key}, bookmark = NULL "
+            f"UPDATE OR REPLACE version SET id = CAST(bookmark || {key} AS BLOB), bookmark = NULL "
             "WHERE stream = ? AND bookmark IS NOT NULL",
             (stream,),
         )

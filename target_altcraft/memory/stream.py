@@ -228,24 +228,23 @@ class StreamMemory:
         self, arrival: Arrival, match: Known | None, known: Sequence[Known] | None
     ) -> Judgement | None:
         old = format1.version(self._settings, arrival.body) if self._leftovers.has_old else b""
-        found = self._leftovers.take(arrival.version, old)
-        if found is None:
-            return None
-        leftover, position = found
-        if leftover.is_doubtful:
-            is_newer = any(each.run > leftover.run for each in known or ())
-            if is_newer if self.by_key else match is not None:  # it was delivered since
-                leftover.versions[position] = SETTLED
-                return None
-            return Judgement(Verdict.DOUBT, leftover, position)
-        leftover.versions[position] = SETTLED
-        if position in leftover.faults:
-            return Judgement(Verdict.FAULT, leftover, position)
-        judgement = Judgement(Verdict.DELIVERED_BEFORE, leftover, position)
-        if match is None:
-            return self._adopted(arrival, judgement)
-        self.known_before += 1
-        return judgement
+        while found := self._leftovers.take(arrival.version, old):
+            leftover, position = found
+            if leftover.is_doubtful:
+                is_newer = any(each.run > leftover.run for each in known or ())
+                if not (is_newer if self.by_key else match is not None):
+                    return Judgement(Verdict.DOUBT, leftover, position)
+                leftover.versions[position] = SETTLED  # it was delivered since
+                continue
+            leftover.versions[position] = SETTLED
+            if position in leftover.faults:
+                return Judgement(Verdict.FAULT, leftover, position)
+            judgement = Judgement(Verdict.DELIVERED_BEFORE, leftover, position)
+            if match is None:
+                return self._adopted(arrival, judgement)
+            self.known_before += 1
+            return judgement
+        return None
 
     def _adopted(self, arrival: Arrival, judgement: Judgement) -> Judgement:
         """Remember as a version what was known in another way."""
