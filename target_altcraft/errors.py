@@ -5,6 +5,7 @@
     TargetError                     one message for the user, exit status 1, no traceback
     ├── SettingsError               mend the configuration
     ├── InputError                  mend the tap or its output
+    │   └── UndeliverableRecord     ... of one record, and there is no rejects file for it
     ├── OutputError                 stdout (or a file of ours) cannot be written
     ├── Stopped                     a signal ended the run: exit status 128 + signal
     ├── TaskError                   a task did not deliver its batch
@@ -24,6 +25,7 @@
     Halted                          a wait was cut short because the run is ending
     Abandoned                       the run no longer waits for this task
     Rejection                       one record cannot be delivered; the others can
+    ImpossibleTransition            a fault of this code: what cannot happen to a request did
 
 No message ever holds a profile value or the token: a message names the stream, the field, the
 kind of fault, the batch, the task. What Altcraft says goes through `shown` first.
@@ -68,6 +70,18 @@ class SettingsError(TargetError):
 
 class InputError(TargetError):
     """The input is not what a Singer tap should send."""
+
+
+class UndeliverableRecord(InputError):
+    """A record cannot be delivered, and there is no rejects file for it.
+
+    Args:
+        code: Kind of fault, as in the rejects file.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class OutputError(TargetError):
@@ -187,3 +201,7 @@ class Rejection(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+class ImpossibleTransition(AssertionError):
+    """Something happened to a request that cannot happen in its state."""

@@ -32,6 +32,13 @@ def rerun_in_doubt(settings: Settings) -> str:
     }[settings.on_ambiguous_submit]
 
 
+def rerun_unfinished(settings: Settings) -> str:
+    """Return what a rerun will do with an accepted task whose outcome this run does not know."""
+    if settings.journal_path is None:
+        return rerun_in_doubt(settings)
+    return "STATE stays before this batch: by the journal, a rerun asks about its task again"
+
+
 def unknown(count: int) -> str:
     """Return the words for an outcome that nobody knows."""
     return f"it is unknown whether its {count} profiles were accepted"

@@ -123,8 +123,8 @@ class Pipeline:
         if limit is not None and self._profiles > limit:
             raise TargetError(
                 f"{batch} would bring this run to {self._profiles} profiles, more than "
-                f"max_profiles ({limit}); it was not sent. If so many are right, raise max_profiles; if not, "
-                "look at the tap's bookmark"
+                f"max_profiles ({limit}); it was not sent. If so many are right, raise "
+                "max_profiles; if not, look at the tap's bookmark"
             )
 
     def _batch_settled(self, batch: Batch) -> None:
@@ -190,7 +190,13 @@ class Pipeline:
             logger.info("an earlier run left %d tasks unacknowledged; awaiting them", len(unknown))
         self._window.run_errands(
             [
-                partial(recall, leftover=leftover, leftovers=leftovers, window=self._window)
+                partial(
+                    recall,
+                    leftover=leftover,
+                    leftovers=leftovers,
+                    window=self._window,
+                    settings=self.settings,
+                )
                 for leftover in unknown
             ]
         )

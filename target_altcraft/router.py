@@ -9,22 +9,15 @@ from __future__ import annotations
 import logging
 import typing as t
 from collections import deque
-from dataclasses import dataclass
 
-from target_altcraft.errors import InputError, Rejection, TaskError
+from target_altcraft.doubts import Doubts
+from target_altcraft.errors import Rejection, TaskError, UndeliverableRecord
 from target_altcraft.memory.stream import Arrival, Verdict
-from target_altcraft.memory.versions import (
-    ENTRY_BYTES,
-    SETTLED,
-    VersionMaker,
-    digest,
-    source_digest,
-    stable_json,
-)
-from target_altcraft.messages import SENT_AGAIN, TWICE
-from target_altcraft.profile import EntryPlan, Origin
+from target_altcraft.memory.versions import ENTRY_BYTES
+from target_altcraft.profile import Origin
 from target_altcraft.rejects import IN_DOUBT, rejection_of
 from target_altcraft.results import item_fault
+from target_altcraft.route import make_route
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,68 +28,22 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.stream import Judgement, StreamMemory
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.profile import Entry
+    from target_altcraft.route import Output, Route
     from target_altcraft.settings import Settings, StreamSettings
 
 logger = logging.getLogger(__name__)
 
 _LOT = 1000
 """Most records of a lot."""
-_MAPPING_BYTES = 16
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
 NO_STREAM = "no such output stream"
 DROPPED = "dropped by the stream map"
 
 
-class UndeliverableRecord(InputError):
-    """A record cannot be delivered, and there is no rejects file for it.
-
-    Args:
-        code: Kind of fault, as in the rejects file.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Output(t.NamedTuple):
-    """An output stream of a tap's stream, as a SCHEMA message and the stream maps make it."""
-
-    name: str
-    transform: Callable[[dict[str, t.Any]], dict[str, t.Any] | None] | None
-    """The stream map; None if it changes nothing. Raises `Rejection`."""
-    check: Callable[[dict[str, t.Any]], None]
-    """Raises `Rejection` for a mapped record that breaks its schema or lacks a key."""
-    schema: Mapping[str, t.Any]
-    """Of the mapped records."""
-    keys: Sequence[str]
-    """Key properties of the mapped records."""
-    source_keys: Sequence[str]
-    """Key properties of the tap's records."""
-    bookmarks: Sequence[str]
-    """The SCHEMA's `bookmark_properties`."""
-    definition: object
-    """What the settings say of its stream map and flattening."""
-
-
-@dataclass(slots=True)
-class _Route:
-    """The way from a stream of the input to one output stream."""
-
-    name: str
-    settings: StreamSettings
-    transform: Callable[[dict[str, t.Any]], dict[str, t.Any] | None] | None
-    check: Callable[[dict[str, t.Any]], None]
-    plan: EntryPlan
-    keys: Sequence[str]
-    versions: VersionMaker | None
-    memory: StreamMemory | None
-
-
 class _Candidate(t.NamedTuple):
     """A record that could be sent, until the journal has been asked about it."""
 
-    route: _Route
+    route: Route
     entry: Entry
     origin: Origin
     arrival: Arrival
@@ -149,8 +96,9 @@ class Router:
         self._checkpoints = checkpoints
         self._line = line
         self._check_scenario = check_scenario
+        self._doubts = Doubts(settings.on_ambiguous_submit)
         self._wait = wait
-        self._routes: dict[str, list[_Route]] = {}
+        self._routes: dict[str, list[Route]] = {}
         self._checked: set[str] = set()
         self._unknown_streams: set[str] = set()
         self._without_bookmark: dict[str, str] = {}
@@ -178,35 +126,16 @@ class Router:
         """The tap's streams whose SCHEMA came."""
         return set(self._routes)
 
-    def _route(self, tap_stream: str, output: Output) -> _Route:
-        stream = self._settings.stream(output.name)
+    def _route(self, tap_stream: str, output: Output) -> Route:
+        route = make_route(output, self._settings, self._outcomes.memory)
         self.streams_seen.add(output.name)
-        columns = output.bookmarks if stream.bookmark_column is None else [stream.bookmark_column]
-        bookmark = columns[0] if len(columns) == 1 else None
-        versions = memory = None
-        if self._outcomes.memory is not None:
-            versions = VersionMaker(output.source_keys, bookmark)
-            memory = self._outcomes.memory.enter(
-                stream,
-                _mapping(stream, output),
-                has_key=versions.has_key,
-                has_bookmark=bookmark is not None,
-            )
-            if before := self._batches.mapping_of(output.name):
-                if before != memory.row.mapping:  # a batch is delivered under one mapping
-                    self._batches.close(output.name)
-            if bookmark is None and stream.send_again is None:
+        if route.memory is not None:
+            before = self._batches.mapping_of(output.name)
+            if before not in {None, route.memory.row.mapping}:
+                self._batches.close(output.name)  # a batch is delivered under one mapping
+            if route.bookmark is None and route.settings.send_again is None:
                 self._without_bookmark.setdefault(tap_stream, output.name)
-        return _Route(
-            output.name,
-            stream,
-            output.transform,
-            output.check,
-            EntryPlan(stream, output.schema),
-            output.keys,
-            versions,
-            memory,
-        )
+        return route
 
     # RECORD
 
@@ -284,7 +213,7 @@ class Router:
 
     def _take(
         self,
-        route: _Route,
+        route: Route,
         record: dict[str, t.Any],
         rejection: Mapping[str, t.Any] | None,
         line: Callable[[], bytes] | None,
@@ -304,7 +233,8 @@ class Router:
         key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
         is_doubted = rejection is not None and rejection.get("code") == IN_DOUBT
         if route.versions is None or route.memory is None:
-            if is_doubted and not self._sends_doubted(route):
+            if is_doubted and not self._doubts.sends_replay(route.name, self._line()[1]):
+                self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
             self._send(route, entry, Origin(message, key))
             return
@@ -315,7 +245,7 @@ class Router:
         if len(self._lot) >= _LOT:
             self.judge_lot()
 
-    def _send(self, route: _Route, entry: Entry, origin: Origin) -> None:
+    def _send(self, route: Route, entry: Entry, origin: Origin) -> None:
         """Put an entry into its stream's batch.
 
         Raises:
@@ -404,82 +334,41 @@ class Router:
                 self._wait()
                 self._collect_settled()
             (judgement,) = memory.judge([candidate.arrival])
-        verdict, leftover, position = judgement
+        for leftover, position in judgement.received:
+            self._outcomes.receive_leftover(route.settings, origin, leftover, position)
+        if judgement.verdict in {Verdict.SEND, Verdict.DOUBT}:
+            self._send_judged(candidate, judgement)
+        elif judgement.verdict is Verdict.FAULT:
+            self._reject_leftover(route, origin, judgement)
+        elif judgement.verdict is Verdict.REJECTED_BEFORE:
+            self._count_rejected_before(route)
+        else:
+            self._summary.skip(route.name, judgement.verdict.value)
+
+    def _send_judged(self, candidate: _Candidate, judgement: Judgement) -> None:
+        """Send a record, unless it is in doubt and the settings say otherwise."""
+        route, origin = candidate.route, candidate.origin
+        memory = t.cast("StreamMemory", route.memory)
+        sends = True
+        if judgement.leftover is not None:
+            sends = self._doubts.sends_leftover(judgement.leftover, judgement.position)
+        elif candidate.is_doubted:
+            sends = self._doubts.sends_replay(route.name, self._line()[1])
         try:
-            if verdict is Verdict.SEND:
-                if not candidate.is_doubted or self._sends_doubted(route):
-                    self._send(route, candidate.entry, origin)
-                else:
-                    memory.settled([origin.version])
-            elif verdict is Verdict.DOUBT:
-                if self._sends_leftover(candidate, t.cast("Leftover", leftover), position):
-                    memory.sending(origin.version)
-                    self._send(route, candidate.entry, origin)
-            elif verdict is Verdict.FAULT:
-                self._reject_leftover(route, origin, t.cast("Leftover", leftover), position)
-            elif verdict is Verdict.REJECTED_BEFORE:
-                self._count_rejected_before(route)
-            else:
-                self._summary.skip(route.name, verdict.value)
-                if leftover is not None:
-                    self._outcomes.receive_leftover(route.settings, origin, leftover, position)
-        except Rejection as rejection:
-            memory.settled([origin.version])
-            self._set_aside(route, origin, rejection)
-
-    def _sends_leftover(self, candidate: _Candidate, leftover: Leftover, position: int) -> bool:
-        """Tell whether a record that an earlier run may have sent is sent again.
-
-        Raises:
-            TaskError: If `on_ambiguous_submit` is `fail`.
-        """
-        how = self._settings.on_ambiguous_submit
-        if how == "fail":
-            raise TaskError(
-                f"{leftover.doubt}. Nothing of it was sent again; look in Altcraft, then set "
-                "on_ambiguous_submit to resend to send it again, or to skip to take it as delivered"
-            )
-        if not leftover.is_said:
-            leftover.is_said = True
-            if how == "resend":
-                logger.warning("%s. %s", leftover.doubt, SENT_AGAIN)
-            else:
-                logger.warning("%s. They are taken as delivered", leftover.doubt)
-        leftover.versions[position] = SETTLED
-        if how == "skip":
-            memory = t.cast("StreamMemory", candidate.route.memory)
+            if sends:
+                self._send(route, candidate.entry, origin)
+                return
             memory.take_as_delivered([candidate.arrival])
-            self._summary.skip(candidate.route.name, TAKEN_AS_DELIVERED)
-        return how == "resend"
-
-    def _sends_doubted(self, route: _Route) -> bool:
-        """Tell whether a replayed reject that may have been accepted is sent.
-
-        Raises:
-            TaskError: If `on_ambiguous_submit` is `fail`.
-        """
-        number = self._line()[1]
-        doubt = (
-            f"stream '{route.name}': the rejected record in line {number} of the input may have "
-            "been accepted before it was refused"
-        )
-        how = self._settings.on_ambiguous_submit
-        if how == "fail":
-            raise TaskError(
-                f"{doubt}. It was not sent again; look in Altcraft, then set on_ambiguous_submit "
-                "to resend to send it again, or to skip to take it as delivered"
-            )
-        if how == "resend":
-            logger.warning("%s. It is sent again, and %s", doubt, TWICE)
-            return True
-        self._summary.skip(route.name, TAKEN_AS_DELIVERED)
-        return False
+            self._summary.skip(route.name, TAKEN_AS_DELIVERED)
+        except Rejection as rejection:
+            self._set_aside(route, origin, rejection)
+        memory.settled([origin.version])
 
     # Rejects
 
     def _reject(
         self,
-        route: _Route,
+        route: Route,
         record: Mapping[str, t.Any],
         rejection: Rejection,
         line: Callable[[], bytes] | None,
@@ -490,16 +379,15 @@ class Router:
         origin = Origin(self._message(line), place=self.place)
         if route.versions is not None and route.memory is not None:
             id_ = route.versions.id(record)
-            if not is_replay and route.memory.row.has_rejected:
-                if route.memory.was_rejected_before(id_, source_digest(record)):
-                    self._count_rejected_before(route)
-                    return
+            if not is_replay and route.memory.was_rejected_before(id_, record):
+                self._count_rejected_before(route)
+                return
             origin = origin._replace(
                 version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
             )
         self._set_aside(route, origin, rejection)
 
-    def _set_aside(self, route: _Route, origin: Origin, rejection: Rejection) -> None:
+    def _set_aside(self, route: Route, origin: Origin, rejection: Rejection) -> None:
         if self._outcomes.rejects is not None:
             self._outcomes.reject(route.settings, origin, rejection)
         elif self._settings.rejects_path is not None:  # a dry run
@@ -512,20 +400,19 @@ class Router:
                 "rejects_path to have such records set aside",
             )
 
-    def _count_rejected_before(self, route: _Route) -> None:
+    def _count_rejected_before(self, route: Route) -> None:
         self._summary.skip(route.name, Verdict.REJECTED_BEFORE.value)
         if self._outcomes.rejects is not None:
             self._outcomes.rejects.count_before()
 
-    def _reject_leftover(
-        self, route: _Route, origin: Origin, leftover: Leftover, position: int
-    ) -> None:
+    def _reject_leftover(self, route: Route, origin: Origin, judgement: Judgement) -> None:
         """Set aside a record that a task of an earlier run did not import.
 
         Raises:
             TaskError: If there is no rejects file.
         """
-        item = leftover.results[position] if leftover.results is not None else None
+        leftover = t.cast("Leftover", judgement.leftover)
+        item = leftover.results[judgement.position] if leftover.results is not None else None
         kind, text = item_fault(item) or ("not imported", "")
         if self._outcomes.rejects is None and not self._settings.dry_run:
             raise TaskError(
@@ -533,16 +420,3 @@ class Router:
                 f"imported ({kind}); set rejects_path to have such records set aside"
             )
         self._outcomes.reject_leftover(route.settings, origin, leftover, (kind, text))
-
-
-def _mapping(stream: StreamSettings, output: Output) -> bytes:
-    """Return a digest of how an output stream's records become entries."""
-    parts = [
-        [stream.name, stream.workflow_id, stream.matching, stream.field_name, stream.match_column],
-        [stream.content_columns, stream.custom_data_columns],
-        [stream.attach_column, stream.custom_request_column, stream.nulls],
-        list(stream.subscriptions),
-        output.definition,
-        EntryPlan(stream, output.schema).columns(),
-    ]
-    return digest(stable_json(parts), _MAPPING_BYTES)

@@ -27,10 +27,10 @@ from target_altcraft.batch_files import rows
 from target_altcraft.cli import check as check_run
 from target_altcraft.cli import run
 from target_altcraft.codec import encode_json
-from target_altcraft.errors import Rejection, TargetError
+from target_altcraft.errors import Rejection, TargetError, UndeliverableRecord
 from target_altcraft.pipeline import Pipeline
 from target_altcraft.reader import LineReader
-from target_altcraft.router import Output, UndeliverableRecord
+from target_altcraft.route import Output
 from target_altcraft.settings_schema import SCHEMA
 from target_altcraft.validation import RecordValidator
 

@@ -8,6 +8,7 @@ import typing as t
 
 import backoff
 
+from target_altcraft.answers import NO_SUCH_TASK, TOKEN_REFUSED
 from target_altcraft.errors import (
     Abandoned,
     ApiError,
@@ -18,7 +19,6 @@ from target_altcraft.errors import (
     TaskVanished,
     shown,
 )
-from target_altcraft.messages import rerun, rerun_in_doubt
 
 if t.TYPE_CHECKING:
     import threading
@@ -89,13 +89,6 @@ class TaskWatch:
         self._name = name
         self._count = count
         self._timeout = settings.task_timeout_seconds
-        self._rerun = rerun(settings)
-        self._rerun_in_doubt = rerun_in_doubt(settings)
-        self._rerun_timed_out = (
-            "By the journal, a rerun asks about it again"
-            if settings.journal_path is not None
-            else self._rerun_in_doubt
-        )
         self._pace = PollPace(settings.poll_interval_seconds, settings.poll_max_interval_seconds)
         self._accepted = time.monotonic()
         self._missing_since: float | None = None
@@ -138,7 +131,7 @@ class TaskWatch:
             if now >= deadline:
                 raise TaskTimedOut(
                     f"{self._name} has not ended within task_timeout_seconds ({self._timeout:g}); "
-                    f"it may still do so. {self._rerun_timed_out}"
+                    "it may still do so"
                 )
             wait = max(self._pace.wait(now - self._accepted, progress), at_least)
             if abandon.wait(min(wait, deadline - now)):
@@ -151,7 +144,7 @@ class TaskWatch:
             said = f", {status.text}" if status.text else ""
             raise TaskFailed(
                 f"{self._name} ended as '{status.state}'{code}{said}. Its profiles may have been "
-                f"imported or not. {self._rerun_in_doubt}",
+                "imported or not",
                 status.results,
             )
         if not status.completed and status.evidently_done(self._count):
@@ -167,16 +160,16 @@ class TaskWatch:
         return status.completed
 
     def _judge_failed_call(self, error: ApiError) -> None:
-        if isinstance(error, Fatal) and error.code in {401, 403, 440}:
-            raise TaskError(f"{self._name}: {error}. {self._rerun}") from error
-        if error.code not in {400, 404}:  # which mean "no such task"
+        if isinstance(error, Fatal) and error.code in TOKEN_REFUSED:
+            raise TaskError(f"{self._name}: {error}") from error
+        if error.code not in NO_SUCH_TASK:  # which mean "no such task"
             self._missing_since = None
         elif self._missing_since is None:
             self._missing_since = time.monotonic()
         elif time.monotonic() - self._missing_since >= MISSING_TASK_SECONDS:
             raise TaskVanished(
                 f"{self._name} has vanished: {error.text}. Its profiles may have been imported or "
-                f"not. {self._rerun_in_doubt}"
+                "not"
             ) from error
         self._warn_once(f"{error}; asking again")
 

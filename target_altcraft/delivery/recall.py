@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import typing as t
 
-from target_altcraft.errors import TaskFailed, TaskTimedOut, TaskVanished, Unattributable
+from target_altcraft.errors import TaskError, TaskFailed, TaskTimedOut, TaskVanished, Unattributable
+from target_altcraft.messages import rerun_in_doubt
 from target_altcraft.results import attributed, not_imported
 
 if t.TYPE_CHECKING:
@@ -13,18 +14,20 @@ if t.TYPE_CHECKING:
     from target_altcraft.delivery.window import Window
     from target_altcraft.memory.resume import Leftovers
     from target_altcraft.memory.sent import Leftover
+    from target_altcraft.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def recall(client: Client, leftover: Leftover, leftovers: Leftovers, window: Window) -> None:
+def recall(
+    client: Client, leftover: Leftover, leftovers: Leftovers, window: Window, settings: Settings
+) -> None:
     """Await a task of an earlier run, and write down what became of it.
 
     What is found out is kept: the next run does not ask again.
 
     Raises:
-        TaskFailed: If it failed.
-        TaskError: If the token is refused.
+        TaskError: If it failed, or the token is refused.
     """
     task_id = t.cast("str", leftover.task_id)
     name = f"{leftover.name}, task {task_id}, of an earlier run"
@@ -36,7 +39,7 @@ def recall(client: Client, leftover: Leftover, leftovers: Leftovers, window: Win
     except TaskFailed as error:
         if not was_completed:
             leftovers.doubtful(leftover, "failed", not_imported(error.results, count))
-            raise
+            raise TaskError(f"{error}. {rerun_in_doubt(settings)}") from error
     except TaskVanished as error:
         if not was_completed:
             logger.warning("%s", error)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 import typing as t
 
+from target_altcraft.errors import ImpossibleTransition
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -91,10 +93,6 @@ _DOUBTFUL = {
     State.REFUSED_IN_DOUBT,
     State.TOO_LARGE_IN_DOUBT,
 }
-
-
-class ImpossibleTransition(AssertionError):
-    """Something happened to a request that cannot happen in its state."""
 
 
 class Request:

@@ -28,9 +28,15 @@ from target_altcraft.errors import (
     TaskFailed,
     TaskVanished,
     TooLarge,
-    Unattributable,
 )
-from target_altcraft.messages import SENT_AGAIN, TWICE, rerun, rerun_in_doubt, unknown
+from target_altcraft.messages import (
+    SENT_AGAIN,
+    TWICE,
+    rerun,
+    rerun_in_doubt,
+    rerun_unfinished,
+    unknown,
+)
 from target_altcraft.results import attributed, kinds_of, not_imported
 
 if t.TYPE_CHECKING:
@@ -368,18 +374,18 @@ class Sender:
             items, faults = attributed(str(request), status.results or [], request.count)
         except TaskFailed as error:
             request.failed(not_imported(error.results, request.count))
-            raise
-        except TaskVanished:
+            raise TaskError(f"{error}. {rerun_in_doubt(self._settings)}") from error
+        except TaskVanished as error:
             request.happened(Event.VANISHED)
-            raise
-        except (TaskError, Unattributable):
+            raise TaskError(f"{error}. {rerun_in_doubt(self._settings)}") from error
+        except TaskError as error:
             request.happened(Event.NOT_FINISHED)
-            raise
+            raise TaskError(f"{error}. {rerun_unfinished(self._settings)}") from error
         if faults and self._outcomes.rejects is None:
             request.happened(Event.NOT_FINISHED)
             raise TaskError(
                 f"{request}: {len(faults)} profiles were not imported ({kinds_of(faults)}). Set "
-                f"rejects_path to have such records set aside. {rerun(self._settings)}"
+                f"rejects_path to have such records set aside. {rerun_unfinished(self._settings)}"
             )
         seconds = time.monotonic() - started
         self._outcomes.completed(request, items, faults, seconds)

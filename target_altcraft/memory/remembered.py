@@ -49,6 +49,11 @@ def place_bytes(run: int, place: int) -> bytes:
     return run.to_bytes(_RUN_BYTES, "big") + place.to_bytes(_PLACE_BYTES, "big")
 
 
+def run_of(copy: bytes) -> int:
+    """Return the run that delivered a counted version."""
+    return int.from_bytes(copy[:_RUN_BYTES], "big")
+
+
 @dataclass(slots=True)
 class StreamRow:
     """What is known of a stream when a run first meets it."""
@@ -191,24 +196,19 @@ class Remembered:
             by_key: Whether one version a key is kept.
         """
         with self._journal.soon() as db:
-            insert(db, stream, mapping, self.run, versions, places, by_key=by_key)
+            insert(db, Delivered(stream, mapping, self.run, versions, places, by_key))
 
-    def meet(self, stream: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
+    def meet(self, stream: int, met: Iterable[tuple[bytes, Known]]) -> None:
         """Note that this run met versions again, with the next durable transaction.
 
         Args:
             stream: The stream.
-            met: Of each the id, what was known of it, and where it stands in this run's input if
-                versions are counted.
+            met: Of each the id and what was known of it.
         """
         with self._journal.soon() as db:
             db.executemany(
-                "UPDATE OR REPLACE version SET run = ?, copy = ? "
-                "WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
-                (
-                    (self.run, copy, stream, id_, known.entry, known.copy)
-                    for id_, known, copy in met
-                ),
+                "UPDATE version SET run = ? WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
+                ((self.run, stream, id_, known.entry, known.copy) for id_, known in met),
             )
 
     def adopt(self, stream: int, mapping: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
@@ -307,7 +307,6 @@ class Remembered:
         """
         with self._journal.durable() as db:
             for stream in always:
-                db.execute("DELETE FROM version WHERE stream = ? AND run < ?", (stream, self.run))
                 if covered is None:
                     db.execute("DELETE FROM version WHERE stream = ?", (stream,))
                 else:
@@ -337,27 +336,26 @@ class Remembered:
             ).rowcount
 
 
-def insert(
-    db: sqlite3.Connection,
-    stream: int,
-    mapping: int,
-    run: int,
-    versions: bytes,
-    places: bytes,
-    *,
-    by_key: bool,
-) -> None:
-    """Add delivered versions to the tables; see `Remembered.remember`."""
-    given = {
-        "count": len(versions) // VERSION_BYTES,
-        "stream": stream,
-        "mapping": mapping,
-        "run": run,
-        "versions": versions,
-        "places": places,
-    }
-    if not versions:
+class Delivered(t.NamedTuple):
+    """Versions that are to be remembered as delivered."""
+
+    stream: int
+    mapping: int
+    run: int
+    """That delivered them."""
+    versions: bytes
+    places: bytes
+    """Run and place of each where versions are counted; else empty."""
+    by_key: bool
+    """Whether one version a key is kept."""
+
+
+def insert(db: sqlite3.Connection, delivered: Delivered) -> None:
+    """Add delivered versions to the tables."""
+    if not delivered.versions:
         return
+    given = delivered._asdict() | {"count": len(delivered.versions) // VERSION_BYTES}
+    by_key, places = delivered.by_key, delivered.places
     if by_key:
         db.execute(
             f"{_EACH} DELETE FROM version WHERE stream = :stream AND id IN (SELECT {_KEY} FROM n)",

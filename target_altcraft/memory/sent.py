@@ -7,7 +7,7 @@ import typing as t
 from dataclasses import dataclass
 
 from target_altcraft.memory import format1
-from target_altcraft.memory.remembered import insert
+from target_altcraft.memory.remembered import Delivered, insert
 from target_altcraft.memory.versions import SETTLED, VERSION_BYTES
 
 if t.TYPE_CHECKING:
@@ -158,12 +158,9 @@ class SentRequests:
         with self._journal.durable() as db:
             insert(
                 db,
-                sent.stream,
-                sent.mapping,
-                self._journal.run,
-                versions,
-                places,
-                by_key=sent.by_key,
+                Delivered(
+                    sent.stream, sent.mapping, self._journal.run, versions, places, sent.by_key
+                ),
             )
             db.execute(
                 "DELETE FROM request WHERE run = ? AND number = ?", (self._journal.run, sent.number)
@@ -212,12 +209,14 @@ class SentRequests:
                 )
                 insert(
                     db,
-                    leftover.stream,
-                    leftover.mapping,
-                    leftover.run,
-                    versions,
-                    places,
-                    by_key=leftover.by_key,
+                    Delivered(
+                        leftover.stream,
+                        leftover.mapping,
+                        leftover.run,
+                        versions,
+                        places,
+                        leftover.by_key,
+                    ),
                 )
             self._write(db, leftover)
 

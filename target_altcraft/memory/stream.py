@@ -6,12 +6,19 @@ import enum
 import typing as t
 
 from target_altcraft.memory import format1
-from target_altcraft.memory.remembered import place_bytes
+from target_altcraft.memory.remembered import place_bytes, run_of
 from target_altcraft.memory.resume import StreamLeftovers
-from target_altcraft.memory.versions import SETTLED, entry_of, id_of, key_of, source_digest
+from target_altcraft.memory.versions import (
+    ENTRY_BYTES,
+    SETTLED,
+    entry_of,
+    id_of,
+    key_of,
+    source_digest,
+)
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
@@ -55,10 +62,8 @@ class Judgement(t.NamedTuple):
     verdict: Verdict
     leftover: Leftover | None = None
     position: int = 0
-
-
-_SEND = Judgement(Verdict.SEND)
-_DELIVERED = Judgement(Verdict.DELIVERED_BEFORE)
+    received: tuple[tuple[Leftover, int], ...] = ()
+    """What earlier runs delivered of its key without a receipt: leftover and position."""
 
 
 class StreamMemory:
@@ -129,19 +134,21 @@ class StreamMemory:
         )
         self._used.clear()
         self.met += len(arrivals)
-        met: list[tuple[bytes, Known, bytes]] = []
+        met: list[tuple[bytes, Known]] = []
         adopted: list[tuple[bytes, Known, bytes]] = []
         judgements = []
         for position, arrival in enumerate(arrivals):
             match = self._match(arrival, known[position]) if position in known else None
-            judgement = self._judge(arrival, match, known.get(position), rejected.get(position))
+            judgement = self._judge(
+                arrival, match, known.get(position, ()), rejected.get(position, ())
+            )
             judgements.append(judgement)
             if match is not None and judgement.verdict is not Verdict.SEND:
                 id_ = self._stored_id(arrival.version)
                 if match.mapping != self.row.mapping and not self.is_counted:
                     adopted.append((id_, match, entry_of(arrival.version)))
                 elif self._touches and match.run < self._remembered.run:
-                    met.append((id_, match, self._copy(arrival.place)))
+                    met.append((id_, match))
         if self._remembered.may_write:
             self._remembered.meet(self.row.id, met) if met else None
             self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
@@ -190,9 +197,10 @@ class StreamMemory:
             return False
         if self.send_again != "always":
             return True
-        how = self._runs.get(known.run)
+        run = run_of(known.copy)
+        how = self._runs.get(run)
         if how is None:
-            how = self._runs[known.run] = self._remembered.ended(known.run)
+            how = self._runs[run] = self._remembered.ended(run)
         self.tail_was_met |= how == ENDED_WELL
         return how != REPLAYED or arrival.is_replay
 
@@ -200,57 +208,85 @@ class StreamMemory:
         self,
         arrival: Arrival,
         match: Known | None,
-        known: Sequence[Known] | None,
-        rejected: set[tuple[bytes, int]] | None,
+        known: Sequence[Known],
+        rejected: Collection[tuple[bytes, int]],
     ) -> Judgement:
-        name = key_of(arrival.version) if self.by_key else arrival.version
-        if self.by_key and name in self._pending:
+        if self.by_key and self.is_pending(arrival.version):
             return Judgement(Verdict.WAIT)
+        received: tuple[tuple[Leftover, int], ...] = ()
         if self._leftovers:
-            judgement = self._judge_leftover(arrival, match, known)
-            if judgement is not None:
+            judgement = self._judge_leftovers(arrival, match, known)
+            if judgement.verdict is not Verdict.SEND:
                 return judgement
+            received = judgement.received
+        return Judgement(self._verdict(arrival, match, rejected), received=received)
+
+    def _verdict(
+        self, arrival: Arrival, match: Known | None, rejected: Collection[tuple[bytes, int]]
+    ) -> Verdict:
+        """Return what is to become of a record that no leftover is about."""
         if match is not None:
             self.known_before += 1
-            return Judgement(Verdict.NOT_CHANGED) if self.send_again == "changed" else _DELIVERED
+            return Verdict.NOT_CHANGED if self.send_again == "changed" else Verdict.DELIVERED_BEFORE
         if self._boundary is not None and self._boundary.knows(arrival.record, arrival.version):
-            return self._adopted(arrival, _DELIVERED)
-        if rejected and not arrival.is_replay:
-            if (source_digest(arrival.record), self.row.mapping) in rejected:
-                return Judgement(Verdict.REJECTED_BEFORE)
-        if not self.is_counted and name in self._pending:
+            self._adopt(arrival)
+            return Verdict.DELIVERED_BEFORE
+        is_rejected = (
+            rejected
+            and not arrival.is_replay
+            and (source_digest(arrival.record), self.row.mapping) in rejected
+        )
+        if is_rejected:
+            return Verdict.REJECTED_BEFORE
+        if not self.is_counted and arrival.version in self._pending:
             self.known_before += 1
-            return _DELIVERED
-        self.sending(arrival.version)
-        return _SEND
+            return Verdict.DELIVERED_BEFORE
+        self._sending(arrival.version)
+        return Verdict.SEND
 
-    def _judge_leftover(
-        self, arrival: Arrival, match: Known | None, known: Sequence[Known] | None
-    ) -> Judgement | None:
+    def _judge_leftovers(
+        self, arrival: Arrival, match: Known | None, known: Sequence[Known]
+    ) -> Judgement:
+        """Judge a record by what an earlier run left of it.
+
+        Returns:
+            `SEND` if that settles nothing.
+        """
+        received: list[tuple[Leftover, int]] = []
         old = format1.version(self._settings, arrival.body) if self._leftovers.has_old else b""
         while found := self._leftovers.take(arrival.version, old):
             leftover, position = found
             if leftover.is_doubtful:
-                is_newer = any(each.run > leftover.run for each in known or ())
+                is_newer = any(each.run > leftover.run for each in known)
                 if not (is_newer if self.by_key else match is not None):
-                    return Judgement(Verdict.DOUBT, leftover, position)
-                leftover.versions[position] = SETTLED  # it was delivered since
-                continue
+                    self._sending(arrival.version)
+                    return Judgement(Verdict.DOUBT, leftover, position, tuple(received))
+            is_same = self._is_about(leftover, position, arrival)
             leftover.versions[position] = SETTLED
-            if position in leftover.faults:
-                return Judgement(Verdict.FAULT, leftover, position)
-            judgement = Judgement(Verdict.DELIVERED_BEFORE, leftover, position)
-            if match is None:
-                return self._adopted(arrival, judgement)
-            self.known_before += 1
-            return judgement
-        return None
+            if leftover.is_doubtful:
+                continue  # it was delivered since
+            if position not in leftover.faults:
+                received.append((leftover, position))
+                if is_same and match is None:
+                    self._adopt(arrival)
+                    return Judgement(Verdict.DELIVERED_BEFORE, received=tuple(received))
+            elif is_same:
+                return Judgement(Verdict.FAULT, leftover, position, tuple(received))
+        return Judgement(Verdict.SEND, received=tuple(received))
 
-    def _adopted(self, arrival: Arrival, judgement: Judgement) -> Judgement:
+    def _is_about(self, leftover: Leftover, position: int, arrival: Arrival) -> bool:
+        """Tell whether a leftover, found by its key, is about a record as it is now."""
+        return (
+            not self.by_key
+            or leftover.mapping != self.row.mapping
+            or self.send_again == "never"
+            or entry_of(leftover.versions[position]) == entry_of(arrival.version)
+        )
+
+    def _adopt(self, arrival: Arrival) -> None:
         """Remember as a version what was known in another way."""
         self.known_before += 1
         self.take_as_delivered([arrival])
-        return judgement
 
     def _take_baseline(self, arrivals: Sequence[Arrival], judgements: list[Judgement]) -> None:
         if not self._is_baseline:
@@ -281,7 +317,7 @@ class StreamMemory:
         if self._greatest is None or greatest > self._greatest:
             self._greatest = greatest
 
-    def sending(self, version: bytes) -> None:
+    def _sending(self, version: bytes) -> None:
         """Note that a record is about to be sent."""
         if self.is_counted:
             return
@@ -291,8 +327,8 @@ class StreamMemory:
             self._greatest = id_
 
     def is_pending(self, version: bytes) -> bool:
-        """Tell whether a record with this key is under way."""
-        return key_of(version) in self._pending
+        """Tell whether a record is under way: with the same key, where the key decides."""
+        return (key_of(version) if self.by_key else version) in self._pending
 
     def settled(self, versions: Sequence[bytes]) -> None:
         """Note that what was sent of these is known now."""
@@ -312,12 +348,12 @@ class StreamMemory:
         """Return run and place of records where versions are counted, else nothing."""
         return b"".join(map(self._copy, places)) if self.is_counted else b""
 
-    def was_rejected_before(self, version_id: bytes, source: bytes) -> bool:
+    def was_rejected_before(self, version_id: bytes, record: Mapping[str, t.Any]) -> bool:
         """Tell whether a record was rejected before, just as it is."""
         if not self.row.has_rejected:
             return False
-        found = self._remembered.rejected(self.row.id, [version_id + bytes(8)])
-        return (source, self.row.mapping) in found.get(0, ())
+        found = self._remembered.rejected(self.row.id, [version_id + bytes(ENTRY_BYTES)])
+        return (source_digest(record), self.row.mapping) in found.get(0, ())
 
     def remember_rejected(self, version_id: bytes, source: bytes, place: int) -> None:
         """Note a rejected record, so that it is not rejected anew every night."""
