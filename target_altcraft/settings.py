@@ -29,6 +29,7 @@ import jsonschema
 from target_altcraft import subscriptions
 from target_altcraft.contradictions import contradictions, stream_contradictions
 from target_altcraft.errors import SettingsError
+from target_altcraft.flattened import nested
 from target_altcraft.settings_schema import (
     RUN_SETTINGS,
     SCHEMA,
@@ -185,7 +186,7 @@ def coerce(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> dict[str
         stream_schema = properties["streams"]["additionalProperties"]
         result["streams"] = {
             name: coerce(values, stream_schema) if isinstance(values, dict) else values
-            for name, values in streams.items()
+            for name, values in nested(streams, STREAM_SETTINGS).items()
         }
     return result
 
