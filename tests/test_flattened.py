@@ -6,9 +6,9 @@ import typing as t
 
 import pytest
 
-from target_altcraft.flattened import nested
+from target_altcraft.flattened import nested_maps, nested_streams
 from target_altcraft.settings import coerce
-from target_altcraft.settings_schema import SCHEMA, STREAM_SETTINGS
+from target_altcraft.settings_schema import SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,31 @@ from target_altcraft.settings_schema import SCHEMA, STREAM_SETTINGS
     ],
 )
 def test_objects_are_put_together_again(flat: dict[str, t.Any], whole: dict[str, t.Any]) -> None:
-    assert nested(flat, STREAM_SETTINGS) == whole
+    assert nested_streams(flat) == whole
+
+
+@pytest.mark.parametrize(
+    ("flat", "whole"),
+    [
+        ({"a": {"b": "c"}, "x.y": "__NULL__"}, {"a": {"b": "c"}, "x.y": "__NULL__"}),
+        (
+            {"a.b": "c", "a.d": "__NULL__", "a.e": None, "__else__": None, "x": "__NULL__"},
+            {"a": {"b": "c", "d": "__NULL__", "e": None}, "__else__": None, "x": "__NULL__"},
+        ),
+        (
+            {"p.a.__else__": "__NULL__", "p.a.__key_properties__": ["id"]},
+            {"p.a": {"__else__": "__NULL__", "__key_properties__": ["id"]}},
+        ),
+    ],
+)
+def test_stream_maps_are_put_together_again(
+    flat: dict[str, t.Any], whole: dict[str, t.Any]
+) -> None:
+    assert nested_maps(flat) == whole
 
 
 def test_the_environment_may_hold_flattened_streams() -> None:
     given = {"streams": '{"customers.workflow_id": 12, "customers.nulls": "send"}'}
     assert coerce(given, SCHEMA) == {"streams": {"customers": {"workflow_id": 12, "nulls": "send"}}}
+    of_a_file = {"streams": {"customers.workflow_id": 12}}
+    assert coerce(of_a_file, SCHEMA) == of_a_file  # a mistake, which the check names
