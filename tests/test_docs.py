@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import re
@@ -20,13 +21,11 @@ from harness import COMMAND, TOKEN, record, schema, state
 from target_altcraft import settings as settings_module
 from target_altcraft import settings_schema
 from target_altcraft.batch import MAX_AGE_SECONDS
-from target_altcraft.delivery import (
-    MAX_PER_REFUSED,
-    MAX_REFUSED,
-    MAX_REFUSED_AT_FIRST,
-    MAX_RESENDS,
-)
 from target_altcraft.delivery.polling import MISSING_TASK_SECONDS
+from target_altcraft.delivery.request import TRANSITIONS
+from target_altcraft.delivery.sender import MAX_RESENDS
+from target_altcraft.delivery.split import MAX_PER_REFUSED, MAX_REFUSED, MAX_REFUSED_AT_FIRST
+from target_altcraft.messages import SENT_AGAIN, TWICE
 from target_altcraft.sandbox import Sandbox, Workflow
 from target_altcraft.sandbox.faults import KINDS
 from target_altcraft.target import TargetAltcraft
@@ -194,7 +193,7 @@ _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 _OTHER_NAMES = {
     *("task_id", "profile_id", "error_text", "field_value", "custom_request"),  # API
     *("subscription_id", "resource_id", "telegram_bot"),  # API, subscriptions
-    *("new_version", "bad_subscriptions"),  # values of `send_again`, rejects
+    *("new_version", "bad_subscriptions", "in_doubt"),  # values of `send_again`, rejects
     *("delivered_at",),  # receipts
     *("email_profile", "bookmark_properties"),  # matching modes, Singer
     *("birth_date", "customer_email", "updated_at", "registered_at", "created_at"),  # columns
@@ -224,7 +223,16 @@ def test_every_setting_in_back_ticks_exists(page: Path) -> None:
 # Messages are those of the code
 
 _HOLE = "…"
-_PLACEHOLDER = re.compile(r"%[-+\d.]*[sdfgr]")
+_PLACEHOLDER = re.compile(r"%[-+\d.]*[sdfgr]|\{\w+\}")
+_SHARED = {"TWICE": TWICE, "SENT_AGAIN": SENT_AGAIN}
+
+
+def _part(node: ast.expr) -> str:
+    """Return what a part of an f-string says."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    name = node.value if isinstance(node, ast.FormattedValue) else None
+    return _SHARED.get(name.id, _HOLE) if isinstance(name, ast.Name) else _HOLE
 
 
 def said_by(path: Path) -> Iterator[str]:
@@ -234,9 +242,7 @@ def said_by(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             inner.update(node.values)
-            yield "".join(
-                str(part.value) if isinstance(part, ast.Constant) else _HOLE for part in node.values
-            )
+            yield "".join(map(_part, node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inner:
             yield _PLACEHOLDER.sub(_HOLE, node.value)
 
@@ -250,7 +256,9 @@ def messages_of(page: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", [README, RECOVERY], ids=name_of)
 def test_every_message_that_is_explained_is_one_that_is_said(page: Path) -> None:
-    modules = [*(ROOT / "target_altcraft").glob("*.py"), Path(singer_sdk.mapper.__file__)]
+    ours = set((ROOT / "target_altcraft").rglob("*.py"))
+    ours -= set((ROOT / "target_altcraft" / "sandbox").iterdir())
+    modules = [*sorted(ours), Path(singer_sdk.mapper.__file__)]
     said = "\n".join(text for module in modules for text in said_by(module))
     messages = list(messages_of(page))
     assert len(messages) > 10
@@ -267,13 +275,25 @@ def test_the_bounds_that_are_told_are_those_of_the_code() -> None:
     text = " ".join(prose_of(DOCS / "how-delivery-works.md").split())
     for told in (
         f"open for {MAX_AGE_SECONDS:.0f} seconds (`batch.py`)",
-        f"at most {MAX_RESENDS} times (`delivery.py`)",
+        f"at most {MAX_RESENDS} times (`sender.py`)",
         f"at most {MAX_REFUSED_AT_FIRST} requests while",
         f"at most {MAX_PER_REFUSED} more for each refused entry",
         f"at most {MAX_REFUSED} such entries",
         f"during {MISSING_TASK_SECONDS:.0f} seconds (`polling.py`)",
     ):
         assert told in text
+
+
+def test_the_transitions_that_are_told_are_those_of_a_request() -> None:
+    page = DOCS / "how-delivery-works.md"
+    (rows,) = (table[1:] for table in tables_of(page) if table[0][0] == "state")
+    told = {}
+    for state_, events in rows:
+        for event, after in re.findall(r"([a-z ]+): `([a-z ]+)`", events):
+            told[state_.strip("`"), event.strip()] = after
+    assert told == {
+        (before.value, event.value): after.value for (before, event), after in TRANSITIONS.items()
+    }
 
 
 def test_the_faults_that_are_told_are_those_of_the_sandbox() -> None:
@@ -353,6 +373,46 @@ def test_what_a_recipe_says_arrives(
     assert result.states == [json.loads(line)["value"] for line in lines if '"STATE"' in line]
     if recipe == "first":
         assert result.states == json_values(recipe_block(recipe, "states"))
+
+
+OVER_TWO_NIGHTS = [block.recipe for block in BLOCKS if block.part == "night-2"]
+
+
+def test_the_recipes_over_two_nights_are_those_that_are_expected() -> None:
+    assert OVER_TWO_NIGHTS == ["baseline", "nightly", "once"]
+
+
+@pytest.mark.parametrize("recipe", OVER_TWO_NIGHTS)
+def test_what_a_recipe_says_arrives_in_the_first_and_in_the_second_night(
+    sandbox: Sandbox,
+    deliver: Deliver,
+    adapted: Callable[[dict[str, t.Any]], dict[str, t.Any]],
+    tmp_path: Path,
+    recipe: str,
+) -> None:
+    config = adapted(yaml.safe_load(recipe_block(recipe, "config")))
+    config["journal_path"] = str(tmp_path / "journal.sqlite")
+    firsts = [b.text for b in BLOCKS if (b.recipe, b.part) == (recipe, "first")]
+    nights: dict[str, dict[str, list[t.Any]]] = {
+        "night-1": plain(json_values(firsts[0])[0]) if firsts else {},
+        "night-2": plain(json_values(recipe_block(recipe, "second"))[0]),
+    }
+    before: dict[str, list[t.Any]] = {}
+    for night, expected in nights.items():
+        lines = recipe_block(recipe, night).splitlines()
+        is_baseline = recipe == "baseline" and night == "night-1"
+        result = deliver(
+            lines,
+            config,
+            args=("--config", "ENV"),
+            env={"TARGET_ALTCRAFT_BASELINE": "true"} if is_baseline else {},
+        )
+        assert result.status == 0, result.stderr
+        assert ("skipped, baseline: 2" in result.stderr) == is_baseline
+        assert result.states == [json.loads(line)["value"] for line in lines if '"STATE"' in line]
+        now = arrived(sandbox)
+        assert {k: v[len(before.get(k, [])) :] for k, v in now.items()} == expected
+        before = now
 
 
 def test_the_dry_run_says_what_getting_started_shows(
@@ -543,3 +603,16 @@ def test_the_script_for_cron_keeps_state_after_good_runs_and_bad_ones(
     bad = run_with([schema(), one, state(3), "broken\n", state(4)])
     assert bad == (1, {"bookmark": 3}, f"{good[2]} --state state.json")
     assert len(sandbox.entries) == 3
+    assert list(tmp_path.glob("states.*")) == []
+
+
+def test_the_script_for_cron_lets_one_run_through_at_a_time(tmp_path: Path) -> None:
+    script = tmp_path / "deliver.sh"
+    script.write_text(recipe_block("cron", "script"), encoding="utf-8")
+    script.chmod(0o700)
+    (tmp_path / "state.json").write_text('{"bookmark": 1}', encoding="utf-8")
+    with (tmp_path / "deliver.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([str(script)], check=False, timeout=60, capture_output=True)
+    assert (done.returncode, done.stderr) == (75, b"the last run is still at work\n")
+    assert (tmp_path / "state.json").read_text(encoding="utf-8") == '{"bookmark": 1}'
