@@ -192,6 +192,7 @@ _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 # Names in back-ticks that are not settings, by where they come from.
 _OTHER_NAMES = {
     *("task_id", "profile_id", "error_text", "field_value", "custom_request"),  # API
+    *("skip_in_any_case",),  # API, a mode of scenarios
     *("subscription_id", "resource_id", "telegram_bot"),  # API, subscriptions
     *("new_version", "bad_subscriptions", "in_doubt"),  # values of `send_again`, rejects
     *("delivered_at",),  # receipts
