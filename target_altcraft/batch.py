@@ -69,7 +69,8 @@ class Batch:
     are the match values in it, of the kind that `space` names; two batches of one space that share
     a value hold records of one customer. `after` are the numbers of batches that hold an earlier
     record of one of its customers. `held` are the bytes that it keeps in memory: its body, and the
-    tap's lines where the rejects file needs them.
+    tap's lines where the rejects file needs them. `mapping` is that of all its entries: a batch is
+    delivered under one.
     """
 
     number: int
@@ -78,6 +79,7 @@ class Batch:
     opened_at: float
     size: int
     held: int
+    mapping: int
     space: str = field(repr=False)
     entries: list[bytes] = field(default_factory=list, repr=False)
     origins: list[Origin] = field(default_factory=list, repr=False)
@@ -150,8 +152,13 @@ class OpenBatches:
         size = len(body) + 1  # with its comma
         held = size + len(origin.message)
         batch = self._open.get(stream.name)
+        if batch is not None and batch.mapping != origin.mapping:
+            self._close(batch)
+            batch = None
         if batch is None or len(self._open) > 1 or self._is_full(batch, size, held):
             batch = self._with_room(stream, size, held, identity)
+        if not batch.entries:
+            batch.mapping = origin.mapping
         batch.entries.append(body)
         batch.origins.append(origin)
         batch.identities.add(identity)
@@ -206,11 +213,6 @@ class OpenBatches:
         while self._open:
             self._close(next(iter(self._open.values())))
 
-    def mapping_of(self, name: str) -> int | None:
-        """Return the mapping of a stream's open batch, None if there is none."""
-        batch = self._open.get(name)
-        return batch.origins[0].mapping if batch else None
-
     def close(self, name: str) -> None:
         """Close a stream's batch, if one is open."""
         if batch := self._open.get(name):
@@ -229,6 +231,7 @@ class OpenBatches:
             opened_at=time.monotonic(),
             size=around.size - 1,  # the first entry has no comma
             held=around.size - 1,
+            mapping=0,
             space=space,
         )
         self._held += batch.held

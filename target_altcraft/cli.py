@@ -15,7 +15,7 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from target_altcraft.check import as_json, as_table, exit_status, look, settings_findings
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
 from target_altcraft.log import mask_token, silence_libraries
-from target_altcraft.settings import reportable
+from target_altcraft.settings import check_report_folder, reportable
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,7 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         return FAILED
     mask_token(target.settings.token)
     try:
+        check_report_folder(target.settings)
         refuse_own_rejects(target.settings, file_input or sys.stdin)
         pipeline = target.pipeline
     except Exception as error:  # noqa: BLE001 - one message, whatever it was
@@ -96,7 +97,11 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         logging.shutdown()
         sys.stderr.flush()
         os._exit(status)
-    pipeline.outcomes.close()
+    try:
+        pipeline.outcomes.close()
+    except TargetError as error:
+        logger.error("%s", error)  # noqa: TRY400
+        status = status or FAILED
     target.reader.wakeup.close()
     return status
 

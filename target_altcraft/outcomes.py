@@ -196,6 +196,17 @@ class Outcomes:
         """
         self._set_aside(stream, [(origin, rejection.code, rejection.reason)], None)
 
+    def count_rejected_before(self) -> None:
+        """Count a record that an earlier run rejected, as far as brakes are concerned.
+
+        Raises:
+            TargetError: If there are too many.
+        """
+        if self.rejects is not None:
+            self.rejects.count_before()
+        elif self.dry_run is not None:
+            self.dry_run.reject()
+
     def count_reject(self, stream: str, code: str) -> None:
         """Count a record that would be set aside, in a dry run.
 
@@ -232,6 +243,9 @@ class Outcomes:
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, fault: tuple[str, str]
     ) -> None:
         """Set aside a record that a task of an earlier run did not import."""
+        if self.dry_run is not None:
+            self.count_reject(stream.name, fault[0])
+            return
         self._set_aside(stream, [(origin, *fault)], leftover.task_id)
 
     def receive_leftover(

@@ -129,12 +129,9 @@ class Router:
     def _route(self, tap_stream: str, output: Output) -> Route:
         route = make_route(output, self._settings, self._outcomes.memory)
         self.streams_seen.add(output.name)
-        if route.memory is not None:
-            before = self._batches.mapping_of(output.name)
-            if before not in {None, route.memory.row.mapping}:
-                self._batches.close(output.name)  # a batch is delivered under one mapping
-            if route.bookmark is None and route.settings.send_again is None:
-                self._without_bookmark.setdefault(tap_stream, output.name)
+        is_unmarked = route.bookmark is None and route.settings.send_again is None
+        if route.memory is not None and is_unmarked:
+            self._without_bookmark.setdefault(tap_stream, output.name)
         return route
 
     # RECORD
@@ -401,9 +398,20 @@ class Router:
             )
 
     def _count_rejected_before(self, route: Route) -> None:
+        """Count a record that an earlier run rejected; every brake counts it as rejected.
+
+        Raises:
+            TargetError: If there are too many, or there is no rejects file any more.
+        """
+        if self._settings.rejects_path is None:
+            raise UndeliverableRecord(
+                Verdict.REJECTED_BEFORE.value,
+                f"stream '{route.name}': the record in line {self._line()[1]} of the input was "
+                "rejected by an earlier run and has not changed. Mend it, drop it by a stream map, "
+                "or set rejects_path to have such records set aside",
+            )
         self._summary.skip(route.name, Verdict.REJECTED_BEFORE.value)
-        if self._outcomes.rejects is not None:
-            self._outcomes.rejects.count_before()
+        self._outcomes.count_rejected_before()
 
     def _reject_leftover(self, route: Route, origin: Origin, judgement: Judgement) -> None:
         """Set aside a record that a task of an earlier run did not import.
@@ -414,7 +422,7 @@ class Router:
         leftover = t.cast("Leftover", judgement.leftover)
         item = leftover.results[judgement.position] if leftover.results is not None else None
         kind, text = item_fault(item) or ("not imported", "")
-        if self._outcomes.rejects is None and not self._settings.dry_run:
+        if self._settings.rejects_path is None:
             raise TaskError(
                 f"{leftover.name}, task {leftover.task_id}, of an earlier run: a profile was not "
                 f"imported ({kind}); set rejects_path to have such records set aside"

@@ -46,32 +46,34 @@ class Session:
     runs: tuple[int, ...]
     tail: tuple[Read, ...] = ()
 
-    def credit(self, version: Version) -> int:
-        """Count what may be skipped of a version, because the session before delivered it."""
-        return sum(read.version == version for read in self.tail)
 
+def sessions(found: Found, stream: Stream) -> list[Session]:
+    """Divide the runs into sessions: as many as the target may see.
 
-def sessions(found: Found, stream: Stream, *, with_records: bool) -> list[Session]:
-    """Divide the runs into sessions.
-
-    Args:
-        found: The history.
-        stream: A stream.
-        with_records: Only a run in which records of the stream came can end a session; if not, its
-            SCHEMA is enough. The contract leaves that open.
+    Its SCHEMA is enough for a run to have read a stream, which the contract leaves open. A signal
+    that came when all was delivered may have come after the target had noted its good end.
     """
     divided: list[Session] = []
     runs: list[int] = []
     tail: tuple[Read, ...] = ()
     for run in found.runs:
         runs.append(run.number)
-        came = reads_of(run, stream) if with_records else stream.name in run.input.schemas
-        if run.good and came:
+        if run.good and stream.name in run.input.schemas:
             divided.append(Session(tuple(runs), tail))
-            arrived = {c.version for c in found.arrived(stream) if c.run in runs}
+            arrived = {copy.version for copy in found.arrived(stream) if copy.run in runs}
             tail = tuple(read for read in run.input.tail if read.version in arrived)
             runs = []
+        elif run.run.ending.signal and _all_settled(run, reads_of(run, stream), found):
+            divided.append(Session(tuple(runs), tail))
+            runs, tail = [], ()
     return [*divided, Session(tuple(runs), tail)] if runs else divided
+
+
+def _all_settled(run: RunSeen, reads: Sequence[Read], found: Found) -> bool:
+    """Whether a run had nothing more to do: each record had arrived, or was set aside."""
+    settled = {copy.version for copy in found.copies if copy.at < run.ended}
+    settled |= {reject.version for reject in run.rejects}
+    return all(read.version in settled for read in reads)
 
 
 def reads_of(run: RunSeen, stream: Stream) -> list[Read]:
@@ -122,7 +124,7 @@ def _excess_versions(found: Found, stream: Stream, copies: list[Copy]) -> Iterat
 
 def _excess_of_sessions(found: Found, stream: Stream, copies: list[Copy]) -> Iterator[Copy]:
     """Each record once in the runs up to one that ended well."""
-    for session in sessions(found, stream, with_records=False):
+    for session in sessions(found, stream):
         behind = {(read.row.change, read.copy) for read in session.tail}
         surplus = _Surplus()
         for copy in copies:
@@ -262,19 +264,21 @@ class _Facts:
         self._found = found
         self._ends: defaultdict[Version, list[float]] = defaultdict(list)
         self._keys: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+        self._copies: defaultdict[Version, list[Copy]] = defaultdict(list)
         for copy in found.copies:
             if copy.outcome == "arrived":
                 assert copy.ends_at is not None
                 bisect.insort(self._ends[copy.version], copy.ends_at)
                 bisect.insort(self._keys[copy.version[:2]], copy.ends_at)
+                self._copies[copy.version].append(copy)
         self._rejects: defaultdict[Version, list[int]] = defaultdict(list)
         for run in found.runs:
             for reject in run.rejects:
                 self._rejects[reject.version].append(run.number)
-        self._sessions = {
-            stream.name: sessions(found, stream, with_records=True)
-            for stream in found.history.streams
-        }
+        self._came: defaultdict[Version, list[RunSeen]] = defaultdict(list)
+        for run in found.runs:
+            for version in {read.version for read in run.input.reads}:
+                self._came[version].append(run)
         self._moments: defaultdict[Version, set[t.Any]] = defaultdict(set)
 
     def rejections(self, read: Read) -> list[int]:
@@ -318,20 +322,23 @@ class _Facts:
 
     def _settled(self, stream: Stream, run: RunSeen, read: Read, at: float) -> int:
         """Count what settles a record: deliveries and rejections up to a moment."""
-        rejected = [number for number in self.rejections(read) if number <= run.number]
-        if stream.rule == "never":
-            return bisect.bisect_right(self._keys[read.version[:2]], at) + len(rejected)
-        if stream.rule != "always":
-            return bisect.bisect_right(self._ends[read.version], at) + len(rejected)
-        session = next(s for s in self._sessions[stream.name] if run.number in s.runs)
-        delivered = sum(
-            copy.version == read.version
-            and copy.run in session.runs
-            and t.cast("float", copy.ends_at) <= at
-            for copy in self._found.arrived(stream)
-        )
-        rejected = [number for number in rejected if number in session.runs]
-        return delivered + session.credit(read.version) + len(rejected)
+        if stream.rule == "always":
+            return self._settled_anew(run, read.version, at)
+        ends = self._keys[read.version[:2]] if stream.rule == "never" else self._ends[read.version]
+        rejected = sum(number <= run.number for number in self.rejections(read))
+        return bisect.bisect_right(ends, at) + rejected
+
+    def _settled_anew(self, run: RunSeen, version: Version, at: float) -> int:
+        """Count since the last run with this version that ended well, and what it left behind."""
+        good = [each for each in self._came[version] if each.good and each.number < run.number]
+        before, last = [0, 0, *(each.number for each in good)][-2:]
+        arrived = [copy for copy in self._copies[version] if t.cast("float", copy.ends_at) <= at]
+        number = sum(last < copy.run <= run.number for copy in arrived)
+        number += sum(last < number <= run.number for number in self._rejects[version])
+        if good:
+            behind = sum(read.version == version for read in good[-1].input.tail)
+            number += min(behind, sum(before < copy.run <= last for copy in arrived))
+        return number
 
 
 def states_come_in_order_and_once(found: Found) -> Iterator[str]:
@@ -383,20 +390,24 @@ def every_settled_delivery_has_its_receipt(found: Found) -> Iterator[str]:
     facts = _Facts(found)
     receipts = {tuple(receipt) for run in found.runs for receipt in run.receipts}
     logs = "".join(run.log for run in found.runs)
-    tasks: defaultdict[Version, set[str]] = defaultdict(set)
+    sent = {run.number: run.input.reads for run in found.runs}
+    tasks: defaultdict[tuple[Version, t.Any], set[str]] = defaultdict(set)
     for copy in found.copies:
         if copy.outcome == "arrived" and copy.task in logs:
-            tasks[copy.version].add(copy.task)
-    told: set[Version] = set()
+            for read in sent[copy.run]:
+                if read.version == copy.version:
+                    tasks[read.version, read.row.moment].add(copy.task)
+    told: set[tuple[Version, t.Any]] = set()
     for run, _, position, what in settlements(found):
         for read in run.input.reads:
             stream = found.history.stream(read.stream)
-            if read.position > position or read.version in told or not tasks[read.version]:
+            which = (read.version, read.row.moment)
+            if read.position > position or which in told or not tasks[which]:
                 continue
-            told.add(read.version)
+            told.add(which)
             if facts.excused(stream, read, run):
                 continue
-            if not any((*read.version[:2], task) in receipts for task in tasks[read.version]):
+            if not any((*read.version[:2], task) in receipts for task in tasks[which]):
                 yield f"{_read(read)} was delivered and acknowledged by {what}: no receipt"
 
 

@@ -47,7 +47,7 @@ class Copy:
         at: When it was accepted; `time.monotonic()` seconds.
         ends_at: When its task ended; None: never.
         outcome: "arrived"; "refused": its task said that it was not imported; "lost": its task
-            failed, vanished or is stuck.
+            failed, vanished or is stuck. What was accepted without a task id has arrived at once.
         certain: The target cannot have had a doubt about its task: it read the answer, and the
             task completed.
     """
@@ -103,7 +103,8 @@ class RunSeen:
         rejects: What this run added to the rejects file.
         receipts: What this run added to the receipts file.
         struck: The server's faults that struck.
-        began: When it began.
+        began: When it began; `time.monotonic()` seconds.
+        ended: When it had ended.
         changes: What had changed in the table before it.
         saved: The `position` of the STATE that the orchestrator saved; None: none of this run.
         start: The STATE that the tap started from.
@@ -118,6 +119,7 @@ class RunSeen:
     receipts: list[Receipt] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
     began: float = 0.0
+    ended: float = 0.0
     changes: tuple[Change, ...] = ()
     saved: int | None = None
     start: Message | None = None
@@ -170,6 +172,7 @@ class _Pipeline:
         self._tap = Tap(history)
         self._state: Message | None = None
         self._runs: list[RunSeen] = []
+        self._nameless: set[str | None] = set()
         self._rejects = _Lines(folder / "rejects.jsonl")
         self._receipts = _Lines(folder / "receipts.jsonl")
 
@@ -230,6 +233,7 @@ class _Pipeline:
                 result = target.wait(DEADLINE_SECONDS)
             finally:
                 released.set()
+        seen.ended = time.monotonic()
         seen.status, seen.log = result.status, result.stderr
         mine = [value for value in result.states if value["run"] == run.number]
         assert mine == result.states, "a STATE that is not of this run"
@@ -301,6 +305,8 @@ class _Pipeline:
 
     def found(self) -> Found:
         streams = {stream.workflow_id: stream for stream in self._history.streams}
+        requests = self._sandbox.requests
+        self._nameless = {each.task_id for each in requests if each.fault == "no_task_id"}
         copies = [
             copy
             for task in self._sandbox.tasks
@@ -311,6 +317,8 @@ class _Pipeline:
     def _copies(self, stream: Stream, task: Task) -> t.Iterator[Copy]:
         seen = [each for each in self._runs if each.began <= task.accepted_at][-1]
         completed = task.outcome == "completed"
+        # Of a success without a task id nobody learns more: it counts as delivered.
+        nameless = task.id in self._nameless
         for index, entry in enumerate(task.entries):
             outcome = "refused" if index in task.failures else "arrived"
             yield Copy(
@@ -322,8 +330,8 @@ class _Pipeline:
                 task.id,
                 (task.number, index),
                 task.accepted_at,
-                task.ends_at,
-                outcome if completed else "lost",
+                task.accepted_at if nameless else task.ends_at,
+                "arrived" if nameless else outcome if completed else "lost",
                 certain=completed and task.id in seen.log and not self._forgotten(task),
             )
 

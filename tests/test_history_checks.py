@@ -186,13 +186,26 @@ def test_what_is_behind_the_last_state_of_an_always_stream_is_skipped_once() -> 
     assert failing(ALWAYS, without, [*skipped[:1], copy(one, 2, 150)]) == set()
 
 
-def test_a_run_without_records_of_a_stream_may_end_its_session_or_not() -> None:
+def test_what_ends_a_session_of_an_always_stream() -> None:
     one = read(1, stream=ALWAYS)
-    found = Found(History(0, (ALWAYS,), ()), [run(1, one, status=1), run(2), run(3, one)], [])
-    by_schema = sessions(found, ALWAYS, with_records=False)
-    by_records = sessions(found, ALWAYS, with_records=True)
-    assert [session.runs for session in by_schema] == [(1, 2), (3,)]
-    assert [session.runs for session in by_records] == [(1, 2, 3)]
+    plan = History(0, (ALWAYS,), ())
+    failed = run(1, one, status=1)
+    empty = Found(plan, [failed, run(2), run(3, one)], [])
+    assert [session.runs for session in sessions(empty, ALWAYS)] == [(1, 2), (3,)]
+    killed = run(2, one, status=-9, ending=Ending("SIGKILL"), ended=200.0)
+    for at, runs in ((150, [(1, 2), (3,)]), (250, [(1, 2, 3)])):
+        found = Found(plan, [failed, killed, run(3, one)], [copy(one, 2, at)])
+        assert [session.runs for session in sessions(found, ALWAYS)] == runs
+
+
+def test_what_a_failed_run_delivered_settles_a_record_until_it_came_in_a_good_one() -> None:
+    one, other = read(1, stream=ALWAYS), read(2, 2, stream=ALWAYS, email="c@d")
+    runs = [run(1, one, other, status=-9, ending=Ending("SIGKILL")), run(2, one, states=[2])]
+    runs += [run(3, one, other, states=[3]), run(4, one, other, states=[3])]
+    copies = [copy(one, 1, 10), copy(other, 1, 20), copy(one, 3, 210)]
+    copies += [copy(one, 4, 310), copy(other, 4, 320)]
+    assert failing(ALWAYS, runs, copies) == set()
+    assert failing(ALWAYS, runs, copies[:-1]) == {UNSETTLED}
 
 
 def test_a_changed_stream_is_sent_when_the_entry_is_another() -> None:

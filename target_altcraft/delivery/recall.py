@@ -32,21 +32,19 @@ def recall(
     task_id = t.cast("str", leftover.task_id)
     name = f"{leftover.name}, task {task_id}, of an earlier run"
     count = len(leftover.versions)
-    was_completed = leftover.state == "completed"
+    is_known = leftover.state == "completed"  # asked for the profiles' ids alone
     try:
         status = window.await_task(client, task_id, name, count)
         results, faults = attributed(name, status.results or [], count)
-    except TaskFailed as error:
-        if not was_completed:
+    except (TaskFailed, TaskVanished, TaskTimedOut, Unattributable) as error:
+        if is_known:
+            leftovers.close(leftover)
+        elif isinstance(error, TaskFailed):
             leftovers.doubtful(leftover, "failed", not_imported(error.results, count))
             raise TaskError(f"{error}. {rerun_in_doubt(settings)}") from error
-    except TaskVanished as error:
-        if not was_completed:
+        else:
             logger.warning("%s", error)
-            leftovers.doubtful(leftover, "vanished")
-    except (TaskTimedOut, Unattributable) as error:
-        if not was_completed:
-            logger.warning("%s", error)
-            leftovers.doubtful(leftover, "unfinished")
+            is_gone = isinstance(error, TaskVanished)
+            leftovers.doubtful(leftover, "vanished" if is_gone else "unfinished")
     else:
         leftovers.completed(leftover, results, [fault.position for fault in faults])

@@ -63,7 +63,7 @@ CREATE TABLE rejected (            -- what cannot be delivered as it is
     source BLOB NOT NULL,          -- digest of the source row
     mapping INTEGER NOT NULL,
     run INTEGER NOT NULL,
-    place INTEGER NOT NULL,        -- in that run's input; 0 once a STATE covers it
+    place INTEGER NOT NULL,        -- in that run's input
     PRIMARY KEY (stream, id, source, mapping)
 ) WITHOUT ROWID;
 CREATE TABLE request (             -- what was sent and is not settled
@@ -85,8 +85,9 @@ CREATE TABLE request (             -- what was sent and is not settled
 class Journal:
     """The journal of one pipeline, held by one run at a time.
 
-    The lock guards the connection and the first failure: after it nothing more is written, so that
-    nothing can go out that could not be remembered. `run` is the number of this run.
+    The lock guards the connection, what a STATE must wait for, and the first failure: after it
+    nothing more is written, so that nothing can go out that could not be remembered. `run` is the
+    number of this run.
 
     Args:
         path: Setting `journal_path`; created with mode 0600.
@@ -104,6 +105,7 @@ class Journal:
         self.read_only = read_only
         self.run = 0
         self._failure: OutputError | SettingsError | None = None
+        self._owes_a_commit = False
         if read_only and not os.path.exists(path):  # noqa: PTH110 - a path as the user gave it
             path, self.read_only = ":memory:", False
         else:
@@ -176,8 +178,11 @@ class Journal:
             db.execute("COMMIT")
 
     @contextmanager
-    def soon(self) -> Iterator[sqlite3.Connection]:
+    def soon(self, *, before_state: bool = False) -> Iterator[sqlite3.Connection]:
         """Hold the lock and a transaction that is written with the next durable one.
+
+        Args:
+            before_state: Whether it must be on disk before the next STATE is printed.
 
         Raises:
             TargetError: If it cannot be written.
@@ -185,17 +190,19 @@ class Journal:
         with self._guarded() as db:
             if not db.in_transaction:
                 db.execute("BEGIN")
+            self._owes_a_commit |= before_state
             yield db
 
-    def commit(self) -> None:
-        """Bring to disk what was to be written soon.
+    def commit_before_state(self) -> None:
+        """Bring to disk what must be there before the next STATE is printed.
 
         Raises:
             TargetError: If it cannot be written.
         """
         with self._guarded() as db:
-            if db.in_transaction:
+            if self._owes_a_commit and db.in_transaction:
                 db.execute("COMMIT")
+            self._owes_a_commit = False
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -221,8 +228,17 @@ class Journal:
                 raise self._failure from None
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
+        """Let go of the file, with what was to be written soon.
+
+        Raises:
+            TargetError: If that cannot be written.
+        """
+        try:
+            if self._failure is None and self._db.in_transaction:
+                with self.durable():
+                    pass
+        finally:
+            self._db.close()
 
     def _refuse_foreign(self) -> None:
         """Refuse a file that is not ours, without touching it; make an empty one if there is none.

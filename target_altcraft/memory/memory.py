@@ -15,11 +15,13 @@ from target_altcraft.memory.stream import ENDED_WELL, REPLAYED, StreamMemory
 if t.TYPE_CHECKING:
     from collections.abc import Collection
 
+    from target_altcraft.memory.remembered import StreamRow
     from target_altcraft.memory.stream import SendAgain
     from target_altcraft.settings import Settings, StreamSettings
 
 logger = logging.getLogger(__name__)
 
+_BY_KEY = {"changed", "never"}
 _MANY = 20
 """So many known versions, and more than half of a stream's records, are worth a word."""
 
@@ -68,42 +70,14 @@ class Memory:
         Raises:
             SettingsError: If the settings do not fit what is remembered.
         """
-        name = stream.name
         how: SendAgain = stream.send_again or ("new_version" if has_bookmark else "always")
-        is_baseline, resends = self._settings.baselines(name), self._settings.resends(name)
-        if how in {"changed", "never"} and not has_key:
-            raise SettingsError(
-                f"stream '{name}': send_again '{how}' needs key properties, and its SCHEMA names "
-                "none; let the tap name them, or set send_again to new_version or always"
-            )
-        if is_baseline and how == "always":
-            raise SettingsError(
-                f"stream '{name}': baseline remembers what was delivered, and with send_again "
-                "'always' nothing is; set send_again or bookmark_column for it, or leave it out of "
-                "baseline"
-            )
-        row = self._remembered.stream(name, mapping, by_key=how in {"changed", "never"})
-        before = self._streams.get(name)
+        self._check_setting(stream.name, how, has_key=has_key)
+        row = self._remembered.stream(stream.name, mapping, by_key=how in _BY_KEY)
+        before = self._streams.get(stream.name)
         if before is not None and (before.row.mapping, before.send_again) == (row.mapping, how):
             return before
-        if how in {"changed", "never"} and row.mapping_changed and not (is_baseline or resends):
-            raise SettingsError(
-                f"stream '{name}': its mapping (scenario, matching, stream map or columns) is not "
-                f"the one that its records were delivered with, so send_again '{how}' cannot "
-                "compare them. Run once with baseline to take everything that comes as delivered, "
-                "or once with resend to send it all again"
-            )
-        if resends and row.resend_since is None and self._remembered.may_write:
-            self._remembered.begin_resend(row.id)
-            row.resend_since = self._remembered.run
-        elif resends and row.resend_since is not None and before is None:
-            logger.warning(
-                "stream '%s': an earlier resend did not end well; it goes on, and what it "
-                "delivered is not sent again",
-                name,
-            )
-        elif not resends:
-            row.resend_since = None
+        self._check_mapping(stream.name, how, row)
+        self._begin_resend(stream.name, row, is_new=before is None)
         memory = StreamMemory(
             self._remembered,
             row,
@@ -112,13 +86,51 @@ class Memory:
             has_key=has_key,
             leftovers=[left for left in self.leftovers.all if left.stream == row.id],
             boundary=self._remembered.boundary(row.id, stream) if how == "new_version" else None,
-            is_baseline=is_baseline,
+            is_baseline=self._settings.baselines(stream.name),
             touches=self._settings.journal_keep_days is not None,
         )
         if before is not None:
             memory.go_on_from(before)
-        self._streams[name] = memory
+        self._streams[stream.name] = memory
         return memory
+
+    def _check_setting(self, name: str, how: SendAgain, *, has_key: bool) -> None:
+        if how in _BY_KEY and not has_key:
+            raise SettingsError(
+                f"stream '{name}': send_again '{how}' needs key properties, and its SCHEMA names "
+                "none; let the tap name them, or set send_again to new_version or always"
+            )
+        if self._settings.baselines(name) and how == "always":
+            raise SettingsError(
+                f"stream '{name}': baseline remembers what was delivered, and with send_again "
+                "'always' nothing is; set send_again or bookmark_column for it, or leave it out of "
+                "baseline"
+            )
+
+    def _check_mapping(self, name: str, how: SendAgain, row: StreamRow) -> None:
+        ways_on = self._settings.baselines(name) or self._settings.resends(name)
+        if how in _BY_KEY and row.mapping_changed and not ways_on:
+            raise SettingsError(
+                f"stream '{name}': its mapping (scenario, matching, stream map or columns) is not "
+                f"the one that its records were delivered with, so send_again '{how}' cannot "
+                "compare them. Run once with baseline to take everything that comes as delivered, "
+                "or once with resend to send it all again"
+            )
+
+    def _begin_resend(self, name: str, row: StreamRow, *, is_new: bool) -> None:
+        """Note from which run on what was delivered counts, if the stream is sent again."""
+        if not self._settings.resends(name):
+            row.resend_since = None
+        elif row.resend_since is None:
+            row.resend_since = self._remembered.run
+            if self._remembered.may_write:
+                self._remembered.begin_resend(row.id)
+        elif is_new and row.resend_since < self._remembered.run:
+            logger.warning(
+                "stream '%s': an earlier resend did not end well; it goes on, and what it "
+                "delivered is not sent again",
+                name,
+            )
 
     def stream(self, name: str) -> StreamMemory:
         """Return what is remembered of a stream that was entered."""
@@ -134,8 +146,6 @@ class Memory:
         Raises:
             TargetError: If what it covers cannot be brought to disk.
         """
-        if any(stream.must_commit for stream in self._streams.values()):
-            self._journal.commit()
         self._remembered.cover(place)
 
     def end_well(self, read: Collection[str], *, is_replay: bool, covered: int | None) -> None:
@@ -157,7 +167,7 @@ class Memory:
         ]
         self._say_what_did_not_come(always)
         self._say_what_was_known(streams)
-        self.leftovers.save()
+        self.leftovers.save({stream.row.id for stream in self._streams.values()})
         for name, stream in streams.items():
             if stream.send_again == "new_version" and not is_replay:
                 self._expire(name, stream)
@@ -165,7 +175,7 @@ class Memory:
         self._remembered.end_well(
             REPLAYED if is_replay else ENDED_WELL,
             always,
-            [] if is_replay else [s.row.id for s in streams.values() if s.row.resend_since],
+            [] if is_replay else [stream.row.id for stream in streams.values()],
             covered,
         )
 
@@ -219,5 +229,9 @@ class Memory:
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file.
+
+        Raises:
+            TargetError: If what was to be written soon cannot be.
+        """
         self._journal.close()

@@ -6,6 +6,7 @@ statement.
 
 from __future__ import annotations
 
+import logging
 import time
 import typing as t
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.journal import Journal
     from target_altcraft.settings import StreamSettings
 
+logger = logging.getLogger(__name__)
+
 _RUN_BYTES, _PLACE_BYTES = 3, 5
 _SECONDS_PER_DAY = 86_400
 _EACH = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) "
@@ -41,6 +44,9 @@ _BOOKMARK = f"substr(:versions, n.i * {_V} + 1, {BOOKMARK_BYTES})"
 _COPY = f"substr(:places, n.i * {_RUN_BYTES + _PLACE_BYTES} + 1, {_RUN_BYTES + _PLACE_BYTES})"
 
 
+_COVERED = (  # a rejection counts once a STATE was printed that covers it
+    "r.place <= (SELECT covered FROM run WHERE id = r.run) AND r.run < (SELECT max(id) FROM run)"
+)
 _NO_COPY = "x''"
 
 
@@ -122,14 +128,21 @@ class Remembered:
                 )
                 row = (t.cast("int", cursor.lastrowid), by_key, None, None)
             stream, was_by_key, newest, resend_since = row
-            if bool(was_by_key) != by_key and self.may_write:
-                _arrange(db, stream, by_key=by_key)
+            if bool(was_by_key) != by_key:
+                if self.may_write:
+                    _arrange(db, stream, by_key=by_key)
+                else:
+                    logger.warning(
+                        "stream '%s': send_again has changed; a dry run cannot compare with what "
+                        "was delivered before, and counts too many",
+                        name,
+                    )
             number, accepted = self._mapping(db, stream, mapping)
             (greatest,) = db.execute(
                 "SELECT max(id) FROM version WHERE stream = ?", (stream,)
             ).fetchone()
             rejected = db.execute(
-                "SELECT 1 FROM rejected WHERE stream = ? AND place = 0 LIMIT 1", (stream,)
+                f"SELECT 1 FROM rejected r WHERE r.stream = ? AND {_COVERED} LIMIT 1", (stream,)
             ).fetchone()
         return StreamRow(
             id=stream,
@@ -186,7 +199,7 @@ class Remembered:
     def remember(
         self, stream: int, mapping: int, versions: bytes, places: bytes, *, by_key: bool
     ) -> None:
-        """Note that versions were delivered, with the next durable transaction.
+        """Note that versions were delivered: on disk before the next STATE is printed.
 
         Args:
             stream: The stream.
@@ -195,20 +208,24 @@ class Remembered:
             places: Run and place of each where versions are counted; else empty.
             by_key: Whether one version a key is kept.
         """
-        with self._journal.soon() as db:
+        with self._journal.soon(before_state=True) as db:
             insert(db, Delivered(stream, mapping, self.run, versions, places, by_key))
 
-    def meet(self, stream: int, met: Iterable[tuple[bytes, Known]]) -> None:
+    def meet(self, stream: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
         """Note that this run met versions again, with the next durable transaction.
 
         Args:
             stream: The stream.
-            met: Of each the id and what was known of it.
+            met: Of each the id, what was known of it, and where it counts as delivered.
         """
         with self._journal.soon() as db:
             db.executemany(
-                "UPDATE version SET run = ? WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
-                ((self.run, stream, id_, known.entry, known.copy) for id_, known in met),
+                "UPDATE version SET run = ?, copy = ? "
+                "WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
+                (
+                    (self.run, copy, stream, id_, known.entry, known.copy)
+                    for id_, known, copy in met
+                ),
             )
 
     def adopt(self, stream: int, mapping: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
@@ -249,7 +266,7 @@ class Remembered:
         """
         sql = (
             f"{_EACH} SELECT n.i, r.source, r.mapping FROM n CROSS JOIN rejected r "
-            f"ON r.stream = :stream AND r.id = {_ID} WHERE r.place = 0"
+            f"ON r.stream = :stream AND r.id = {_ID} WHERE {_COVERED}"
         )
         given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
         found: dict[int, set[tuple[bytes, int]]] = {}
@@ -259,10 +276,10 @@ class Remembered:
         return found
 
     def reject(self, stream: int, mapping: int, id_: bytes, source: bytes, place: int) -> None:
-        """Note a rejected record; it counts once a STATE covers its place."""
+        """Note a rejected record unless it is known; it counts once a STATE covers its place."""
         with self._journal.soon() as db:
             db.execute(
-                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO rejected VALUES (?, ?, ?, ?, ?, ?)",
                 (stream, id_, source, mapping, self.run, place),
             )
 
@@ -270,18 +287,18 @@ class Remembered:
         """Note that a STATE was printed that covers the input up to a place."""
         with self._journal.soon() as db:
             db.execute("UPDATE run SET covered = ? WHERE id = ?", (place, self.run))
+        self._journal.commit_before_state()
 
     # The end of a run
 
     def tidy(self) -> None:
-        """Settle which rejections of earlier runs count: those that a printed STATE covered."""
+        """Forget the rejections of earlier runs that no printed STATE covered."""
         with self._journal.soon() as db:
             db.execute(
                 "DELETE FROM rejected WHERE place > (SELECT covered FROM run WHERE id = run) "
                 "AND run < ?",
                 (self.run,),
             )
-            db.execute("UPDATE rejected SET place = 0 WHERE run < ?", (self.run,))
 
     def ended(self, run: int) -> int:
         """Return how an earlier run ended: 0 not well, 1 well, 2 well, replaying rejects."""
@@ -293,7 +310,7 @@ class Remembered:
         self,
         how: int,
         always: Collection[int],
-        resent: Collection[int],
+        read: Collection[int],
         covered: int | None,
     ) -> None:
         """End a run that went well.
@@ -302,7 +319,7 @@ class Remembered:
             how: 1, or 2 where it replayed rejects.
             always: Streams of the kind `always` that it read from the tap: what was delivered of
                 them is forgotten, save what lies behind the last printed STATE.
-            resent: Streams whose resend is done.
+            read: Streams that it read from the tap: a resend of them is over.
             covered: The place that the last STATE covers; None if there was no STATE.
         """
         with self._journal.durable() as db:
@@ -315,7 +332,7 @@ class Remembered:
                         (stream, place_bytes(self.run, covered)),
                     )
                 db.execute("DELETE FROM request WHERE stream = ? AND run < ?", (stream, self.run))
-            for stream in resent:
+            for stream in read:
                 db.execute("UPDATE stream SET resend_since = NULL WHERE id = ?", (stream,))
             db.execute("UPDATE run SET ended_well = ? WHERE id = ?", (how, self.run))
 
@@ -368,7 +385,6 @@ def insert(db: sqlite3.Connection, delivered: Delivered) -> None:
         given,
     )
     db.execute("UPDATE stream SET mapping = :mapping WHERE id = :stream", given)
-    db.execute("UPDATE mapping SET accepted = 1 WHERE id = :mapping", given)
 
 
 def _arrange(db: sqlite3.Connection, stream: int, *, by_key: bool) -> None:

@@ -94,8 +94,20 @@ class Leftovers:
         if self._sent is not None and self._may_write:
             self._sent.update(leftover, delivered=delivered)
 
-    def save(self) -> None:
-        """Note which entries were settled in this run, with the next transaction."""
+    def close(self, leftover: Leftover) -> None:
+        """Note that a task that is done need not be asked for its profiles' ids any more."""
+        leftover.state = "closed"
+        self._note(leftover)
+
+    def save(self, streams: Collection[int]) -> None:
+        """Note which entries were settled in this run, with the next transaction.
+
+        Args:
+            streams: Those that this run met; what is done of others is not asked about again.
+        """
+        for leftover in self.all:
+            if leftover.state == "completed" and leftover.stream not in streams:
+                leftover.state = "closed"
         if self._sent is not None and self._may_write:
             self._sent.save(self.all)
 
@@ -140,9 +152,10 @@ class StreamLeftovers:
         names = (key_of(version),) if self._by_key else (version, id_of(version))
         for name in (*names, old_version):
             waiting = self._index.get(name)
-            if waiting:
-                found = waiting.popleft()
-                if not waiting:
-                    del self._index[name]
-                return found
+            while waiting:
+                leftover, position = waiting.popleft()
+                if leftover.versions[position] != SETTLED:
+                    return leftover, position
+            if waiting is not None:
+                del self._index[name]
         return None

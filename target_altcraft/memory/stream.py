@@ -70,8 +70,7 @@ class StreamMemory:
     """What is remembered of one stream, and what follows for the records that come.
 
     Used by the reader's thread alone. `met` counts the records that came, `known_before` those that
-    were delivered before. `must_commit` is set once something was noted that a STATE must not
-    overtake.
+    were delivered before.
 
     Args:
         remembered: The journal's versions.
@@ -104,7 +103,6 @@ class StreamMemory:
         self.is_counted = send_again == "always" or not has_key
         self.known_before = 0
         self.met = 0
-        self.must_commit = False
         self.tail_was_met = False
         self._remembered = remembered
         self._settings = settings
@@ -134,7 +132,7 @@ class StreamMemory:
         )
         self._used.clear()
         self.met += len(arrivals)
-        met: list[tuple[bytes, Known]] = []
+        met: list[tuple[bytes, Known, bytes]] = []
         adopted: list[tuple[bytes, Known, bytes]] = []
         judgements = []
         for position, arrival in enumerate(arrivals):
@@ -148,7 +146,7 @@ class StreamMemory:
                 if match.mapping != self.row.mapping and not self.is_counted:
                     adopted.append((id_, match, entry_of(arrival.version)))
                 elif self._touches and match.run < self._remembered.run:
-                    met.append((id_, match))
+                    met.append((id_, match, self._copy_of(match, arrival.place)))
         if self._remembered.may_write:
             self._remembered.meet(self.row.id, met) if met else None
             self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
@@ -197,12 +195,26 @@ class StreamMemory:
             return False
         if self.send_again != "always":
             return True
-        run = run_of(known.copy)
+        how = self._ended(run_of(known.copy))
+        self.tail_was_met |= how == ENDED_WELL
+        return how != REPLAYED or arrival.is_replay
+
+    def _ended(self, run: int) -> int:
+        """Return how an earlier run ended."""
         how = self._runs.get(run)
         if how is None:
             how = self._runs[run] = self._remembered.ended(run)
-        self.tail_was_met |= how == ENDED_WELL
-        return how != REPLAYED or arrival.is_replay
+        return how
+
+    def _copy_of(self, known: Known, place: int) -> bytes:
+        """Return where a version that is met again counts as delivered.
+
+        What a run that did not end well delivered counts as this run's, at the place where it came:
+        should this run end well, it may lie behind its last STATE.
+        """
+        if self.send_again != "always" or self._ended(run_of(known.copy)) != 0:
+            return known.copy
+        return self._copy(place)
 
     def _judge(
         self,
@@ -296,6 +308,8 @@ class StreamMemory:
             if judgement.verdict in {Verdict.SEND, Verdict.DOUBT, Verdict.WAIT}:
                 taken.append(arrivals[position])
                 judgements[position] = Judgement(Verdict.BASELINE)
+                if judgement.leftover is not None:
+                    judgement.leftover.versions[judgement.position] = SETTLED
         self._pending.clear()
         self.take_as_delivered(taken)
 
@@ -309,7 +323,6 @@ class StreamMemory:
         if self.by_key:  # one version a key: the last one
             versions = list({key_of(version): version for version in versions}.values())
         places = b"".join(self._copy(a.place) for a in arrivals) if self.is_counted else b""
-        self.must_commit = True
         self._remembered.remember(
             self.row.id, self.row.mapping, b"".join(versions), places, by_key=self.by_key
         )
@@ -340,7 +353,7 @@ class StreamMemory:
     def go_on_from(self, before: StreamMemory) -> None:
         """Take over what this run did under an earlier SCHEMA of the stream."""
         self.known_before, self.met = before.known_before, before.met
-        self.must_commit, self.tail_was_met = before.must_commit, before.tail_was_met
+        self.tail_was_met = before.tail_was_met
         self._pending = before._pending
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 
