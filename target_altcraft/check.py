@@ -285,7 +285,8 @@ def _readable_journal(path: str, seen: JournalSeen, settings: Settings) -> Findi
         words = ["readable; too many versions to count quickly"]
     else:
         each = ", ".join(f"{name} {count}" for name, count in seen.versions.items())
-        words = [f"readable; {sum(seen.versions.values())} versions" + (each and f" ({each})")]
+        total = _count(sum(seen.versions.values()), "version")
+        words = [f"readable; {total} ({each})" if each else f"readable; {total}"]
     if seen.last_run is not None:
         began = dt.datetime.fromtimestamp(seen.last_run, dt.timezone.utc)
         facts["last_run"] = f"{began:%Y-%m-%dT%H:%M:%SZ}"
@@ -305,7 +306,11 @@ def _readable_journal(path: str, seen: JournalSeen, settings: Settings) -> Findi
 
 def _requests(leftovers: Sequence[t.Any]) -> str:
     profiles = sum(left.open() for left in leftovers)
-    return f"{len(leftovers)} requests ({profiles} profiles)"
+    return f"{_count(len(leftovers), 'request')} ({_count(profiles, 'profile')})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 _LATER = {
@@ -334,11 +339,7 @@ def as_table(findings: Sequence[Finding]) -> str:
 
 def _sum(findings: Sequence[Finding]) -> str:
     counts = Counter(finding.verdict for finding in findings)
-    words = [
-        f"{counts[verdict]} {verdict if counts[verdict] == 1 else f'{verdict}s'}"
-        for verdict in ("fault", "warning")
-        if counts[verdict]
-    ]
+    words = [_count(counts[each], each) for each in ("fault", "warning") if counts[each]]
     return ", ".join(words) or "all right"
 
 

@@ -428,7 +428,7 @@ def test_what_an_earlier_run_left_is_told(
     )
     assert (result.status, journal["verdict"]) == (0, "warning")
     assert (journal["leftovers"], journal["leftovers_in_doubt"]) == (0, 1)
-    assert "1 requests (2 profiles) in doubt: the next run" in journal["found"]
+    assert "1 request (2 profiles) in doubt: the next run" in journal["found"]
     assert f"on_ambiguous_submit '{way}'" in journal["found"]
     assert journal["last_run_ended_well"] is False
 
@@ -450,7 +450,7 @@ def test_tasks_of_a_killed_run_are_told(
     assert result.status == 0
     ((verdict, said),) = result.about("journal")
     assert verdict == "ok"
-    assert "1 requests (1 profiles) left, to be settled by the next run" in said
+    assert "1 request (1 profile) left, to be settled by the next run" in said
 
 
 def test_a_file_that_is_no_journal_is_a_fault_and_left_alone(
