@@ -12,6 +12,7 @@ from pathlib import Path
 from singer_sdk.exceptions import ConfigValidationError, InvalidJSONSchema, SingerSDKError
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_altcraft.check import as_json, as_table, exit_status, look, settings_findings
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
 from target_altcraft.log import mask_token, silence_libraries
 from target_altcraft.settings import check_report_folder, reportable
@@ -103,6 +104,31 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         status = status or FAILED
     target.reader.wakeup.close()
     return status
+
+
+def check(make: Callable[[], Runnable], *, for_machines: bool) -> int:
+    """Look at what a run would need, and write what was found to stdout; nothing is sent.
+
+    Args:
+        make: Makes the target.
+        for_machines: Whether JSON is wanted instead of a table.
+
+    Returns:
+        The exit status: 0, or 1 if there is a fault.
+    """
+    silence_libraries()
+    try:
+        settings = make().settings
+        mask_token(settings.token)
+        findings = look(settings)
+    except ConfigValidationError as error:
+        findings = settings_findings(error.errors)
+    except Exception as error:  # noqa: BLE001 - one message, whatever it was
+        _say(error)
+        return FAILED
+    sys.stdout.write((as_json if for_machines else as_table)(findings))
+    sys.stdout.flush()
+    return exit_status(findings)
 
 
 def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:

@@ -53,11 +53,27 @@ class DryRun:
     def table(self, summary: Summary) -> list[str]:
         """Return the lines of a table with one row per stream."""
         rows: list[tuple[str, ...]] = [
-            ("stream", "read", "profiles", "batches", "bytes", "largest batch", "not sent")
+            (
+                "stream",
+                "read",
+                "profiles",
+                "subscribed",
+                "batches",
+                "bytes",
+                "largest batch",
+                "not sent",
+            )
         ]
         for name, counts in summary.streams().items():
             stream = self._streams.get(name, _Stream())
-            numbers = (counts.read, stream.profiles, stream.batches, stream.bytes, stream.largest)
+            numbers = (
+                counts.read,
+                stream.profiles,
+                counts.subscribed,
+                stream.batches,
+                stream.bytes,
+                stream.largest,
+            )
             others = "; ".join(counts.parts())
             rows.append((name, *map(str, numbers), others or "-"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -249,3 +249,5 @@ class Pipeline:
         if self.outcomes.dry_run is not None:
             for line in self.outcomes.dry_run.table(self.outcomes.summary):
                 logger.info(line)
+        for level, line in self.outcomes.summary.subscription_lines():
+            logger.log(level, line)

@@ -252,6 +252,8 @@ class Router:
             self._checked.add(route.name)
             self._check_scenario(route.settings)
         self._batches.add(route.settings, entry, origin)
+        counts = self._summary.subscribed if entry.subscribed else self._summary.unsubscribed
+        counts[route.name] += 1
 
     def _message(self, line: Callable[[], bytes] | None) -> bytes:
         """Return the RECORD message as the rejects file wants it."""

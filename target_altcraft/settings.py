@@ -29,6 +29,7 @@ import jsonschema
 from target_altcraft import subscriptions
 from target_altcraft.contradictions import contradictions, stream_contradictions
 from target_altcraft.errors import SettingsError
+from target_altcraft.flattened import nested_maps, nested_streams
 from target_altcraft.settings_schema import (
     RUN_SETTINGS,
     SCHEMA,
@@ -180,6 +181,7 @@ def coerce(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> dict[str
         for name, value in config.items()
         if value is not None
     }
+    _unflatten(result, config)
     streams = result.get("streams")
     if isinstance(streams, dict) and "streams" in properties:
         stream_schema = properties["streams"]["additionalProperties"]
@@ -188,6 +190,13 @@ def coerce(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> dict[str
             for name, values in streams.items()
         }
     return result
+
+
+def _unflatten(result: dict[str, t.Any], given: Mapping[str, t.Any]) -> None:
+    """Put together again what came as text, and so from the environment."""
+    for name, whole in (("streams", nested_streams), ("stream_maps", nested_maps)):
+        if isinstance(given.get(name), str) and isinstance(result[name], dict):
+            result[name] = whole(result[name])
 
 
 def check(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> list[str]:

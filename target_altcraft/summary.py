@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import typing as t
 from collections import Counter
 from dataclasses import dataclass, field
 
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNHEARD = (
+    "the scenario reaches only those whose profile has one already. To subscribe them, set "
+    "subscriptions"
+)
+
 
 @dataclass(slots=True)
 class StreamCounts:
-    """The counts of one output stream; `rejected` and `skipped` are by reason."""
+    """The counts of one output stream; `rejected` and `skipped` are by reason.
+
+    `subscribed` and `unsubscribed` count the profiles that were batched, by whether they carried
+    any subscription.
+    """
 
     read: int = 0
     delivered: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     resent: int = 0
+    subscribed: int = 0
+    unsubscribed: int = 0
 
     def parts(self) -> list[str]:
         """Return the counts as `what: number`, those that are nought left out."""
@@ -34,18 +49,22 @@ class StreamCounts:
             "rejected": dict(self.rejected),
             "skipped": dict(self.skipped),
             "resent": self.resent,
+            "with_subscription": self.subscribed,
+            "without_subscription": self.unsubscribed,
         }
 
 
 class Summary:
     """Counts per output stream: read = delivered + rejected + skipped, unless the run fails.
 
-    `read` belongs to the reader's thread. The lock guards the other counts, which the workers add
-    to as well.
+    `read`, `subscribed` and `unsubscribed` belong to the reader's thread. The lock guards the other
+    counts, which the workers add to as well.
     """
 
     def __init__(self) -> None:
         self.read: Counter[str] = Counter()
+        self.subscribed: Counter[str] = Counter()
+        self.unsubscribed: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._others: dict[str, StreamCounts] = {}
 
@@ -87,6 +106,8 @@ class Summary:
                     counts.rejected.copy(),
                     counts.skipped.copy(),
                     counts.resent,
+                    self.subscribed[stream],
+                    self.unsubscribed[stream],
                 )
                 for stream, read in self.read.items()
                 for counts in [self._others.get(stream, StreamCounts())]
@@ -98,3 +119,21 @@ class Summary:
             f"stream '{stream}': " + "; ".join([f"read: {counts.read}", *counts.parts()])
             for stream, counts in self.streams().items()
         ]
+
+    def subscription_lines(self) -> Iterator[tuple[int, str]]:
+        """Yield what is to be said of the subscriptions that each stream's profiles carried.
+
+        Altcraft sends messages to subscriptions; a profile's e-mail and phones "are not used for
+        communications" (user guide).
+
+        Yields:
+            The level of a log line and its text, for each stream of which profiles were batched: a
+            warning if none of them carried any.
+        """
+        for stream, counts in self.streams().items():
+            if counts.subscribed:
+                text = f"profiles with a subscription: {counts.subscribed}"
+                yield logging.INFO, f"stream '{stream}': {text}; without: {counts.unsubscribed}"
+            elif counts.unsubscribed:
+                text = f"none of its {counts.unsubscribed} profiles carried a subscription"
+                yield logging.WARNING, f"stream '{stream}': {text}; {_UNHEARD}"

@@ -24,6 +24,7 @@ from singer_sdk.sinks import Sink
 
 from target_altcraft import settings as settings_module
 from target_altcraft.batch_files import rows
+from target_altcraft.cli import check as check_run
 from target_altcraft.cli import run
 from target_altcraft.codec import encode_json
 from target_altcraft.errors import Rejection, TargetError, UndeliverableRecord
@@ -282,6 +283,23 @@ class TargetAltcraft(Target):
     # The command line
 
     @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """Return the SDK's command with the option `--check`."""
+        command = super().get_singer_command()
+        command.params.append(
+            click.Option(
+                ["--check"],
+                is_flag=True,
+                help="Look at token, scenarios, files and journal, say what was found, and exit "
+                "with 0 or 1. Reads no input and sends nothing.",
+            )
+        )
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name == "about_format":
+                option.help = "Specify output style for --about, or json for --check"
+        return command
+
+    @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> t.Any:  # noqa: ANN401
         """Read the configuration files, with one message for a file that cannot be read."""
         try:
@@ -302,12 +320,12 @@ class TargetAltcraft(Target):
         about_format: str | None = None,
         config: t.Any = None,  # noqa: ANN401 - the SDK's own type for it is private
         file_input: t.IO[str] | None = None,
+        check: bool = False,
     ) -> None:
         """Run the target: the command line's callback."""
         if about:
             cls.print_about(about_format)
             return
-        cls.print_version(print_fn=cls.logger.info)
 
         def make() -> TargetAltcraft:
             return cls(
@@ -315,6 +333,9 @@ class TargetAltcraft(Target):
                 parse_env_config=config.parse_env if config else False,
             )
 
+        if check:
+            sys.exit(check_run(make, for_machines=(about_format or "").lower() == "json"))
+        cls.print_version(print_fn=cls.logger.info)
         sys.exit(run(make, file_input))
 
 

@@ -192,6 +192,7 @@ _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 # Names in back-ticks that are not settings, by where they come from.
 _OTHER_NAMES = {
     *("task_id", "profile_id", "error_text", "field_value", "custom_request"),  # API
+    *("skip_in_any_case",),  # API, a mode of scenarios
     *("subscription_id", "resource_id", "telegram_bot"),  # API, subscriptions
     *("new_version", "bad_subscriptions", "in_doubt"),  # values of `send_again`, rejects
     *("delivered_at",),  # receipts
@@ -346,12 +347,16 @@ def arrived(sandbox: Sandbox) -> dict[str, list[t.Any]]:
     return found
 
 
+UNHEARD = (
+    "the scenario reaches only those whose profile has one already. To subscribe them, set "
+    "subscriptions"
+)
 WITH_INPUT = [block.recipe for block in BLOCKS if block.part == "arrives"]
 
 
 def test_the_recipes_are_those_that_are_expected() -> None:
     assert set(WITH_INPUT) == {
-        *("first", "welcome", "since", "orders", "crm-id", "phone", "scenarios")
+        *("screen", "first", "welcome", "since", "orders", "crm-id", "phone", "scenarios")
     }
 
 
@@ -367,7 +372,9 @@ def test_what_a_recipe_says_arrives(
     result = deliver(lines, adapted(config))
     assert result.status == 0, result.stderr
     warnings = [line for line in result.log("WARNING") if "EOLWarning" not in line]
-    assert warnings == []  # save the SDK's own about an old Python
+    # Nothing, save the SDK's own about an old Python, and that nobody is subscribed.
+    subscribes = "subscriptions" in recipe_block(recipe, "config")
+    assert [line.partition("; ")[2] for line in warnings] == [UNHEARD] * (not subscribes)
     (expected,) = json_values(recipe_block(recipe, "arrives"))
     assert arrived(sandbox) == plain(expected)
     assert result.states == [json.loads(line)["value"] for line in lines if '"STATE"' in line]
@@ -430,6 +437,21 @@ def test_the_dry_run_says_what_getting_started_shows(
     assert table == recipe_block("first", "dry-run").splitlines()
 
 
+def test_the_check_says_what_getting_started_shows(
+    sandbox: Sandbox, adapted: Callable[[dict[str, t.Any]], dict[str, t.Any]], tmp_path: Path
+) -> None:
+    config = adapted(yaml.safe_load(recipe_block("first", "config")))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), "utf-8")
+    command = [COMMAND, "--config", str(path), "--check"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=60)
+    shown = recipe_block("first", "check").replace("http://127.0.0.1:8765", sandbox.url)
+    shown = shown.replace("'Order follow-up'", "'Scenario 2'")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        line.split() for line in shown.splitlines()
+    ]
+
+
 def test_the_production_configuration_delivers_and_writes_its_files(
     sandbox: Sandbox,
     deliver: Deliver,
@@ -475,6 +497,7 @@ def test_the_production_configuration_delivers_and_writes_its_files(
 
     assert (result.status, result.bookmarks) == (0, [1]), result.stderr
     assert "rejected" not in result.stderr
+    subscription = {"channel": "email", "resource_id": 7, "email": "ada@example.com"}
     assert arrived(sandbox) == {
         "12": [
             {
@@ -487,12 +510,13 @@ def test_the_production_configuration_delivers_and_writes_its_files(
                     "_bdate": "1990-02-22T00:00:00Z",
                     "_city": "Perm",
                     "_regdate": "2025-03-01T07:00:00Z",
+                    "subscriptions": [subscription],
                 }
             }
         ],
         "34": [
             {
-                "data": {"email": "ada@example.com"},
+                "data": {"email": "ada@example.com", "subscriptions": [subscription]},
                 "content": {"order_id": 7, "total": 12, "ordered_at": "2025-03-02T00:00:00Z"},
             }
         ],

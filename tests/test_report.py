@@ -67,6 +67,8 @@ def test_a_report_after_success(sandbox: Sandbox, deliver: Deliver, path: Path) 
             "rejected": {},
             "skipped": {"deleted at the source": 1},
             "resent": 2,
+            "with_subscription": 0,
+            "without_subscription": 5,
         }
     }
     lost, *tasks = report["tasks"]  # its halves went out instead

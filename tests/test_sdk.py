@@ -55,6 +55,7 @@ OVERRIDDEN_OR_PRIVATE = {
     "target_base.Target._process_schema_message": "ed6e8449bc8ff234",
     "target_base.Target._process_state_message": "e27158e2b1e7ea6d",
     "target_base.Target.append_builtin_config": "a13850e650ef84ac",
+    "target_base.Target.get_singer_command": "8cfb93a350314f81",
     "target_base.Target.invoke": "09090ea685c4bda1",
     "target_base.Target.process_endofpipe": "cfb659b6898b0490",
 }

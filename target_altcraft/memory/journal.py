@@ -138,7 +138,8 @@ class Journal:
             (found,) = db.execute("PRAGMA user_version").fetchone()
             if found != FORMAT:
                 db.close()
-                self.read_only, self._db = False, self._connect(":memory:")
+                self.read_only = False
+                self._db = self._connect(":memory:")
                 self._begin_run()
             else:
                 (self.run,) = db.execute("SELECT coalesce(max(id), 0) + 1 FROM run").fetchone()
@@ -276,7 +277,8 @@ class Journal:
                 "and let one run end before the next begins"
             )
         if isinstance(error, sqlite3.OperationalError):
-            return OutputError(f"journal_path: {self._path} cannot be written: {text}")
+            what = "read" if self.read_only else "written"
+            return OutputError(f"journal_path: {self._path} cannot be {what}: {text}")
         return self._not_readable("is damaged")
 
     def _not_readable(self, why: str) -> SettingsError:
