@@ -387,3 +387,67 @@ def test_a_row_of_a_batch_file_is_a_record_like_any_other(nights: Nights, tmp_pa
     nights.good([bookmarked(), batch, state(1)])
     nights.good([bookmarked(), at(1), state(1)])
     assert nights.sent() == [1]
+
+
+# Replayed rejects
+
+
+def rejects_of(path: Path) -> list[dict[str, t.Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("how", ["new_version", "changed", "never"])
+def test_a_mended_reject_is_delivered_once_and_the_bad_row_is_not_rejected_anew(
+    nights: Nights, tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "rejects"
+    settings = {"send_again": how, "rejects_path": str(path)}
+    table = [bookmarked(), *said(at(1), at(2, email=None))]
+    nights.good(table, **settings)
+    replay = rejects_of(path)
+    replay[-1]["record"]["email"] = "c2@example.com"
+    for _ in range(2):
+        nights.good(replay, send_again=how)
+    assert nights.sent() == [1, 2]
+    result = nights.good(table, **settings)
+    assert nights.sent() == [1, 2]
+    if how == "new_version":
+        assert "rejected before: 1" in result.stderr
+        assert path.read_text(encoding="utf-8").count('"RECORD"') == 1
+
+
+def test_a_reject_replayed_as_it_was_is_judged_anew(nights: Nights, tmp_path: Path) -> None:
+    path = tmp_path / "rejects"
+    nights.good([bookmarked(), *said(at(2, email=None))], rejects_path=str(path))
+    other = tmp_path / "other"
+    nights.good(rejects_of(path), rejects_path=str(other))
+    assert other.read_text(encoding="utf-8").count('"RECORD"') == 1
+
+
+# One input, several mappings or outputs
+
+
+def test_a_schema_that_changes_in_mid_stream_makes_no_new_versions(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    sandbox.task_seconds = 0.2
+    wider = bookmarked(city={"type": "string"})
+    for _ in range(2):
+        nights.good([bookmarked(), at(1), at(2), wider, *said(at(1), at(3))], batch_size_rows=2)
+        assert nights.sent() == [1, 2, 3]
+
+
+def test_each_output_of_one_tap_stream_has_a_memory_of_its_own(nights: Nights) -> None:
+    maps = {"customers": {}, "vip": {"__source__": "customers", "__filter__": "id > 1"}}
+    for _ in range(2):
+        nights.good([bookmarked(), *said(at(1), at(2))], stream_maps=maps)
+        assert nights.sent() == [1, 2, 2]
+    nights.good([bookmarked(), *said(at(1), at(2))], stream_maps=maps, resend=["vip"])
+    assert nights.sent() == [1, 2, 2, 2]
+
+
+def test_a_key_that_the_stream_map_changes_is_still_the_taps_key(nights: Nights) -> None:
+    for number in range(2):
+        maps = {"customers": {"shop": f"'{number}'", "__key_properties__": ["shop"]}}
+        nights.good([bookmarked(), *said(at(1), at(2))], stream_maps=maps)
+    assert nights.sent() == [1, 2]
