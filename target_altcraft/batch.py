@@ -155,7 +155,12 @@ class OpenBatches:
         if batch is not None and batch.mapping != origin.mapping:
             self._close(batch)
             batch = None
-        if batch is None or len(self._open) > 1 or self._is_full(batch, size, held):
+        if (
+            batch is None
+            or len(self._open) > 1
+            or batch.size + size > self._limit.bytes
+            or batch.held + held > self._limit.maximum
+        ):
             batch = self._with_room(stream, size, held, identity)
         if not batch.entries:
             batch.mapping = origin.mapping
@@ -167,12 +172,6 @@ class OpenBatches:
         self._held += held
         if len(batch.entries) == self._max_rows:
             self._close(batch)
-
-    def _is_full(self, batch: Batch, size: int, held: int) -> bool:
-        """Tell whether an entry would bring a batch over the bytes of a body, or of memory."""
-        return (
-            batch.size + size > self._limit.bytes or batch.held + held > self._limit.maximum
-        ) and bool(batch.entries)
 
     def _with_room(self, stream: StreamSettings, size: int, held: int, identity: str) -> Batch:
         """Return the batch that an entry goes to, after closing what must go out before it.
@@ -192,7 +191,9 @@ class OpenBatches:
                 f"batch_size_bytes ({self._limit.maximum})",
             )
         batch = self._open.get(stream.name)
-        if batch and self._is_full(batch, size, held):
+        if batch and (
+            batch.size + size > self._limit.bytes or batch.held + held > self._limit.maximum
+        ):
             self._close(batch)
         while self._open and self._held + self._added(stream, held) > self._limit.maximum:
             self._close(max(self._open.values(), key=lambda batch: batch.held))

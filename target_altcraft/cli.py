@@ -12,7 +12,6 @@ from pathlib import Path
 from singer_sdk.exceptions import ConfigValidationError, InvalidJSONSchema, SingerSDKError
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_altcraft.check import as_json, as_table, exit_status, look, settings_findings
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
 from target_altcraft.log import mask_token, silence_libraries
 from target_altcraft.settings import check_report_folder, reportable
@@ -116,6 +115,14 @@ def check(make: Callable[[], Runnable], *, for_machines: bool) -> int:
     Returns:
         The exit status: 0, or 1 if there is a fault.
     """
+    from target_altcraft.check import (  # noqa: PLC0415 - a run has no use for it
+        as_json,
+        as_table,
+        exit_status,
+        look,
+        settings_findings,
+    )
+
     silence_libraries()
     try:
         settings = make().settings

@@ -119,6 +119,7 @@ class Pipeline:
             TargetError: If they would be more than `max_profiles`.
         """
         limit = self.settings.max_profiles
+        self.outcomes.summary.batched[batch.stream.name] += len(batch.entries)
         self._profiles += len(batch.entries)
         if limit is not None and self._profiles > limit:
             raise TargetError(

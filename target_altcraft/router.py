@@ -14,7 +14,7 @@ from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, TaskError, UndeliverableRecord
 from target_altcraft.memory.stream import Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES
-from target_altcraft.profile import Origin
+from target_altcraft.profile import NO_ORIGIN, Origin
 from target_altcraft.rejects import IN_DOUBT, rejection_of
 from target_altcraft.results import item_fault
 from target_altcraft.route import make_route
@@ -106,6 +106,7 @@ class Router:
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
         self._keeps_key = outcomes.receipts is not None
+        self._keeps_origins = self._keeps_message or self._keeps_key
 
     # SCHEMA
 
@@ -170,17 +171,16 @@ class Router:
                 "not_an_object", f"a record of stream '{tap_stream}' is not an object"
             )
         rejection = rejection_of(message) if "rejection" in message else None
-        if rejection is None:
-            self.saw_records = True
-        else:
+        if rejection is not None:
             self.saw_replays = True
-        only = None if rejection is None else rejection.get("stream")
+            routes = self._routes_of_replay(routes, rejection)
+        else:
+            self.saw_records = True
+            if not routes:
+                self._summary.read[tap_stream] += 1
+                self._summary.skip(tap_stream, DROPPED)
         is_deleted = record.get("_sdc_deleted_at") is not None
-        is_known = False
         for route in routes:
-            if only is not None and route.name != only:
-                continue
-            is_known = True
             self._summary.read[route.name] += 1
             if is_deleted:
                 self._summary.skip(route.name, "deleted at the source")
@@ -189,15 +189,20 @@ class Router:
                 self._take(route, record, rejection, line)
             except Rejection as fault:
                 self._reject(route, record, fault, line, is_replay=rejection is not None)
-        if not is_known:
-            self._skip_unknown(tap_stream if only is None else str(only), only)
 
-    def _skip_unknown(self, name: str, only: object) -> None:
-        """Count a record that no output stream is for."""
+    def _routes_of_replay(self, routes: list[Route], rejection: Mapping[str, t.Any]) -> list[Route]:
+        """Return the routes that a replayed reject takes: the one that rejected it."""
+        name = rejection.get("stream")
+        if name is None:
+            return routes
+        chosen = [route for route in routes if route.name == name]
+        if not chosen:
+            self._skip_unknown(str(name))
+        return chosen
+
+    def _skip_unknown(self, name: str) -> None:
+        """Count a replayed reject that no output stream is for."""
         self._summary.read[name] += 1
-        if only is None:
-            self._summary.skip(name, DROPPED)
-            return
         self._summary.skip(name, NO_STREAM)
         if name not in self._unknown_streams:
             self._unknown_streams.add(name)
@@ -226,17 +231,21 @@ class Router:
             return
         route.check(mapped)
         entry = route.plan.entry(mapped)
+        memory = route.memory
+        if memory is None and rejection is None and not self._keeps_origins:
+            self._send(route, entry, NO_ORIGIN)
+            return
         message = self._message(line) if self._keeps_message else b""
         key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
         is_doubted = rejection is not None and rejection.get("code") == IN_DOUBT
-        if route.versions is None or route.memory is None:
+        if memory is None or route.versions is None:
             if is_doubted and not self._doubts.sends_replay(route.name, self._line()[1]):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
             self._send(route, entry, Origin(message, key))
             return
         version = route.versions.version(record, entry.body)
-        origin = Origin(message, key, version, self.place, route.memory.row.mapping)
+        origin = Origin(message, key, version, self.place, memory.row.mapping)
         arrival = Arrival(record, entry.body, version, self.place, rejection is not None)
         self._lot.append(_Candidate(route, entry, origin, arrival, is_doubted))
         if len(self._lot) >= _LOT:
@@ -252,8 +261,8 @@ class Router:
             self._checked.add(route.name)
             self._check_scenario(route.settings)
         self._batches.add(route.settings, entry, origin)
-        counts = self._summary.subscribed if entry.subscribed else self._summary.unsubscribed
-        counts[route.name] += 1
+        if entry.subscribed:
+            self._summary.subscribed[route.name] += 1
 
     def _message(self, line: Callable[[], bytes] | None) -> bytes:
         """Return the RECORD message as the rejects file wants it."""
@@ -291,7 +300,8 @@ class Router:
 
     def batch_settled(self, batch: Batch) -> None:
         """Note that a batch is settled; called by workers."""
-        self._settled.append(batch)
+        if self._outcomes.memory is not None:
+            self._settled.append(batch)
 
     def judge_lot(self) -> None:
         """Ask the journal about the records that wait, and bring them on their way."""

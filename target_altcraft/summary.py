@@ -57,14 +57,14 @@ class StreamCounts:
 class Summary:
     """Counts per output stream: read = delivered + rejected + skipped, unless the run fails.
 
-    `read`, `subscribed` and `unsubscribed` belong to the reader's thread. The lock guards the other
+    `read`, `subscribed` and `batched` belong to the reader's thread. The lock guards the other
     counts, which the workers add to as well.
     """
 
     def __init__(self) -> None:
         self.read: Counter[str] = Counter()
         self.subscribed: Counter[str] = Counter()
-        self.unsubscribed: Counter[str] = Counter()
+        self.batched: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._others: dict[str, StreamCounts] = {}
 
@@ -107,7 +107,7 @@ class Summary:
                     counts.skipped.copy(),
                     counts.resent,
                     self.subscribed[stream],
-                    self.unsubscribed[stream],
+                    self.batched[stream] - self.subscribed[stream],
                 )
                 for stream, read in self.read.items()
                 for counts in [self._others.get(stream, StreamCounts())]

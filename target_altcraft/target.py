@@ -221,7 +221,10 @@ class TargetAltcraft(Target):
         except KeyError:
             self._assert_line_requires(message_dict, requires={"stream", "record"})
             raise
-        self._route(stream, record, message_dict, None)
+        try:
+            self.pipeline.router.record(stream, record, message_dict)
+        except UndeliverableRecord as error:
+            raise _sdk_error(error) from None
 
     def _process_batch_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "encoding", "manifest"})
@@ -236,20 +239,10 @@ class TargetAltcraft(Target):
             if number % _TICK_ROWS == 0:
                 self.pipeline.tick()
             message = {"type": "RECORD", "stream": stream, "record": row}
-            self._route(stream, row, message, partial(encode_json, message))
-
-    def _route(
-        self,
-        stream: str,
-        record: t.Any,  # noqa: ANN401 - whatever the tap sent
-        message: dict[str, t.Any],
-        line: Callable[[], bytes] | None,
-    ) -> None:
-        """Hand a record to the router, with the SDK's own exceptions for what is wrong with it."""
-        try:
-            self.pipeline.router.record(stream, record, message, line)
-        except UndeliverableRecord as error:
-            raise _SDK_ERRORS.get(error.code, TargetError)(str(error)) from None
+            try:
+                self.pipeline.router.record(stream, row, message, partial(encode_json, message))
+            except UndeliverableRecord as error:
+                raise _sdk_error(error) from None
 
     def _process_state_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"value"})
@@ -341,6 +334,11 @@ class TargetAltcraft(Target):
 
 def _invalid_record(text: str) -> InvalidRecord:
     return InvalidRecord(text, {})
+
+
+def _sdk_error(error: UndeliverableRecord) -> Exception:
+    """Return what the SDK raises for a record that cannot be delivered."""
+    return _SDK_ERRORS.get(error.code, TargetError)(str(error))
 
 
 _SDK_ERRORS: dict[str, Callable[[str], Exception]] = {
