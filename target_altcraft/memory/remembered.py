@@ -7,8 +7,10 @@ statement.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import typing as t
+from array import array
 from dataclasses import dataclass
 
 from target_altcraft.memory import format1
@@ -53,6 +55,15 @@ _NO_COPY = "x''"
 def place_bytes(run: int, place: int) -> bytes:
     """Return where a record stood: the run and its place in that run's input, sortable."""
     return run.to_bytes(_RUN_BYTES, "big") + place.to_bytes(_PLACE_BYTES, "big")
+
+
+def places_bytes(run: int, places: Sequence[int]) -> bytes:
+    """Return where records stood, one after the other; see `place_bytes`."""
+    first = run << 8 * _PLACE_BYTES
+    numbers = array("Q", [first + place for place in places])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 def run_of(copy: bytes) -> int:

@@ -37,7 +37,6 @@ class Sent(t.NamedTuple):
     versions: bytes
     places: bytes
     """Run and place of each entry where versions are counted; else empty."""
-    by_key: bool
 
 
 @dataclass(slots=True)
@@ -152,19 +151,20 @@ class SentRequests:
                 "DELETE FROM request WHERE run = ? AND number = ?", (self._journal.run, number)
             )
 
-    def delivered(self, sent: Sent, faults: Collection[int]) -> None:
+    def delivered(self, number: int, faults: Collection[int]) -> None:
         """Note that a task is done: its entries are delivered, save those not imported."""
-        versions, places = without(sent.versions, sent.places, faults)
+        where = (self._journal.run, number)
         with self._journal.durable() as db:
+            stream, mapping, by_key, versions, places = db.execute(
+                "SELECT stream, request.mapping, by_key, versions, places FROM request "
+                "JOIN stream ON stream.id = stream WHERE run = ? AND number = ?",
+                where,
+            ).fetchone()
+            versions, places = without(versions, places, faults)
             insert(
-                db,
-                Delivered(
-                    sent.stream, sent.mapping, self._journal.run, versions, places, sent.by_key
-                ),
+                db, Delivered(stream, mapping, self._journal.run, versions, places, bool(by_key))
             )
-            db.execute(
-                "DELETE FROM request WHERE run = ? AND number = ?", (self._journal.run, sent.number)
-            )
+            db.execute("DELETE FROM request WHERE run = ? AND number = ?", where)
 
     def doubtful(self, number: int, state: str, not_imported: Collection[int]) -> None:
         """Note that nobody knows what a task did.
