@@ -110,7 +110,12 @@ class Outcomes:
         elif state in {State.ACCEPTED, State.UNTRACEABLE}:
             sent.accepted(request.number, request.origins()[0].mapping, request.task_id)
         elif state is State.COMPLETED:
-            sent.delivered(request.number, set(request.not_imported))
+            stream = memory.stream(request.batch.stream.name)
+            sent.delivered(
+                request.number,
+                set(request.not_imported),
+                for_ever=stream.send_again != "always",
+            )
         elif state in {State.FAILED, State.VANISHED}:
             sent.doubtful(request.number, state.value, request.not_imported)
 
