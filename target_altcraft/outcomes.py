@@ -110,7 +110,12 @@ class Outcomes:
         elif state in {State.ACCEPTED, State.UNTRACEABLE}:
             sent.accepted(request.number, request.origins()[0].mapping, request.task_id)
         elif state is State.COMPLETED:
-            sent.delivered(self._sent(request, memory), set(request.not_imported))
+            stream = memory.stream(request.batch.stream.name)
+            sent.delivered(
+                request.number,
+                set(request.not_imported),
+                for_ever=stream.send_again != "always",
+            )
         elif state in {State.FAILED, State.VANISHED}:
             sent.doubtful(request.number, state.value, request.not_imported)
 
@@ -125,7 +130,6 @@ class Outcomes:
             mapping=origins[0].mapping,
             versions=b"".join([origin.version for origin in origins]),
             places=stream.places([origin.place for origin in origins]),
-            by_key=stream.by_key,
         )
 
     def _report(self, request: Request) -> None:

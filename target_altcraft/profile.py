@@ -45,7 +45,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """Whether the profile carries any subscription."""
 
 
-class Origin(t.NamedTuple):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where an entry came from; kept until its outcome is known, and only what a setting needs."""
 
     message: bytes = b""

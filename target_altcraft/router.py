@@ -10,9 +10,11 @@ import logging
 import typing as t
 from collections import deque
 
+import msgspec
+
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, TaskError, UndeliverableRecord
-from target_altcraft.memory.stream import Arrival, Verdict
+from target_altcraft.memory.stream import SEND, Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES
 from target_altcraft.profile import NO_ORIGIN, Origin
 from target_altcraft.rejects import IN_DOUBT, rejection_of
@@ -38,17 +40,6 @@ _LOT = 1000
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
 NO_STREAM = "no such output stream"
 DROPPED = "dropped by the stream map"
-
-
-class _Candidate(t.NamedTuple):
-    """A record that could be sent, until the journal has been asked about it."""
-
-    route: Route
-    entry: Entry
-    origin: Origin
-    arrival: Arrival
-    is_doubted: bool
-    """Whether it is a replayed reject that may have been accepted."""
 
 
 class _State(t.NamedTuple):
@@ -102,7 +93,7 @@ class Router:
         self._checked: set[str] = set()
         self._unknown_streams: set[str] = set()
         self._without_bookmark: dict[str, str] = {}
-        self._lot: list[_Candidate | _State] = []
+        self._lot: list[tuple[Route, Arrival] | _State] = []
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
         self._keeps_key = outcomes.receipts is not None
@@ -237,17 +228,15 @@ class Router:
             return
         message = self._message(line) if self._keeps_message else b""
         key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
-        is_doubted = rejection is not None and rejection.get("code") == IN_DOUBT
         if memory is None or route.versions is None:
-            if is_doubted and not self._doubts.sends_replay(route.name, self._line()[1]):
+            if not self._sends_replay(route, rejection):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
             self._send(route, entry, Origin(message, key))
             return
         version = route.versions.version(record, entry.body)
         origin = Origin(message, key, version, self.place, memory.row.mapping)
-        arrival = Arrival(record, entry.body, version, self.place, rejection is not None)
-        self._lot.append(_Candidate(route, entry, origin, arrival, is_doubted))
+        self._lot.append((route, Arrival(record, entry, origin, rejection)))
         if len(self._lot) >= _LOT:
             self.judge_lot()
 
@@ -309,21 +298,28 @@ class Router:
         if not lot:
             return
         self._collect_settled()
-        by_route: dict[str, list[_Candidate]] = {}
+        arrivals: dict[str, list[Arrival]] = {}
+        memories: dict[str, StreamMemory] = {}
         for item in lot:
-            if isinstance(item, _Candidate):
-                by_route.setdefault(item.route.name, []).append(item)
-        judged = {name: iter(self._judged(candidates)) for name, candidates in by_route.items()}
+            if not isinstance(item, _State):
+                route, arrival = item
+                arrivals.setdefault(route.name, []).append(arrival)
+                memories[route.name] = t.cast("StreamMemory", route.memory)
+        judged = {name: iter(memories[name].judge(its)) for name, its in arrivals.items()}
         for item in lot:
             if isinstance(item, _State):
                 self._checkpoints.add(item.value, item.place)
+                continue
+            route, arrival = item
+            judgement = next(judged[route.name])
+            if judgement is SEND and arrival.rejection is None:
+                try:
+                    self._send(route, arrival.entry, arrival.origin)
+                except Rejection as rejection:
+                    self._set_aside(route, arrival.origin, rejection)
+                    memories[route.name].settled([arrival.origin.version])
             else:
-                self._follow(item, next(judged[item.route.name]))
-
-    @staticmethod
-    def _judged(candidates: Sequence[_Candidate]) -> list[Judgement]:
-        memory = t.cast("StreamMemory", candidates[0].route.memory)
-        return memory.judge([candidate.arrival for candidate in candidates])
+                self._follow(route, arrival, judgement)
 
     def _collect_settled(self) -> None:
         memory = self._outcomes.memory
@@ -331,20 +327,20 @@ class Router:
             batch = self._settled.popleft()
             memory.stream(batch.stream.name).settled([o.version for o in batch.origins])
 
-    def _follow(self, candidate: _Candidate, judgement: Judgement) -> None:
+    def _follow(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Do what a judgement says."""
-        route, origin = candidate.route, candidate.origin
+        origin = arrival.origin
         memory = t.cast("StreamMemory", route.memory)
         while judgement.verdict is Verdict.WAIT:
             self._batches.close(route.name)
             while memory.is_pending(origin.version):
                 self._wait()
                 self._collect_settled()
-            (judgement,) = memory.judge([candidate.arrival])
+            (judgement,) = memory.judge([arrival])
         for leftover, position in judgement.received:
             self._outcomes.receive_leftover(route.settings, origin, leftover, position)
         if judgement.verdict in {Verdict.SEND, Verdict.DOUBT}:
-            self._send_judged(candidate, judgement)
+            self._send_judged(route, arrival, judgement)
         elif judgement.verdict is Verdict.FAULT:
             self._reject_leftover(route, origin, judgement)
         elif judgement.verdict is Verdict.REJECTED_BEFORE:
@@ -352,24 +348,28 @@ class Router:
         else:
             self._summary.skip(route.name, judgement.verdict.value)
 
-    def _send_judged(self, candidate: _Candidate, judgement: Judgement) -> None:
+    def _send_judged(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Send a record, unless it is in doubt and the settings say otherwise."""
-        route, origin = candidate.route, candidate.origin
         memory = t.cast("StreamMemory", route.memory)
-        sends = True
         if judgement.leftover is not None:
             sends = self._doubts.sends_leftover(judgement.leftover, judgement.position)
-        elif candidate.is_doubted:
-            sends = self._doubts.sends_replay(route.name, self._line()[1])
+        else:
+            sends = self._sends_replay(route, arrival.rejection)
         try:
             if sends:
-                self._send(route, candidate.entry, origin)
+                self._send(route, arrival.entry, arrival.origin)
                 return
-            memory.take_as_delivered([candidate.arrival])
+            memory.take_as_delivered([arrival])
             self._summary.skip(route.name, TAKEN_AS_DELIVERED)
         except Rejection as rejection:
-            self._set_aside(route, origin, rejection)
-        memory.settled([origin.version])
+            self._set_aside(route, arrival.origin, rejection)
+        memory.settled([arrival.origin.version])
+
+    def _sends_replay(self, route: Route, rejection: Mapping[str, t.Any] | None) -> bool:
+        """Tell whether a record is sent that may be a replayed reject in doubt."""
+        if rejection is None or rejection.get("code") != IN_DOUBT:
+            return True
+        return self._doubts.sends_replay(route.name, self._line()[1])
 
     # Rejects
 
@@ -389,8 +389,8 @@ class Router:
             if not is_replay and route.memory.was_rejected_before(id_, record):
                 self._count_rejected_before(route)
                 return
-            origin = origin._replace(
-                version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
+            origin = msgspec.structs.replace(
+                origin, version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
             )
         self._set_aside(route, origin, rejection)
 

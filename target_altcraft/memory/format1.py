@@ -8,7 +8,6 @@ them, and become versions then.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 import typing as t
 
@@ -67,19 +66,11 @@ def carry_over(db: sqlite3.Connection, old: Old) -> None:
             for digest in _split(digests)
         )
         db.execute(
-            "INSERT INTO request (run, number, stream, name, mapping, state, task_id, versions, "
-            "places, faults) SELECT 0, ?, id, ?, ?, ?, ?, ?, x'', ? FROM stream WHERE name = ?",
-            (
-                number,
-                name,
-                MAPPING,
-                state,
-                task_id,
-                versions,
-                json.dumps(json.loads(rejected or "[]")),
-                stream,
-            ),
+            "INSERT INTO request (run, number, stream, name, mapping, state, task_id, faults) "
+            "SELECT 0, ?, id, ?, ?, ?, ?, ? FROM stream WHERE name = ?",
+            (number, name, MAPPING, state, task_id, rejected, stream),
         )
+        db.execute("INSERT INTO carried VALUES (0, ?, ?, x'')", (number, versions))
     for stream, bookmark, digests in old.boundaries:
         db.execute(
             "INSERT INTO boundary SELECT id, ?, ? FROM stream WHERE name = ?",

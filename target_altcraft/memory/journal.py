@@ -74,9 +74,14 @@ CREATE TABLE request (             -- what was sent and is not settled
     mapping INTEGER NOT NULL,
     state TEXT NOT NULL,
     task_id TEXT,
+    faults TEXT,                   -- positions that were not imported, as JSON
+    PRIMARY KEY (run, number)
+);
+CREATE TABLE carried (             -- what requests carry; apart, for their state changes often
+    run INTEGER NOT NULL,
+    number INTEGER NOT NULL,
     versions BLOB NOT NULL,        -- of the entries in their order: outcomes are by position
     places BLOB NOT NULL,          -- where versions are counted: run and place of each
-    faults TEXT,                   -- positions that were not imported, as JSON
     PRIMARY KEY (run, number)
 )
 """

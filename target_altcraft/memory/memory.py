@@ -53,6 +53,8 @@ class Memory:
         if not read_only:
             self._remembered.tidy()
         self.sent = SentRequests(self._journal)
+        if not read_only:
+            self.sent.remember_delivered()
         self.leftovers = Leftovers(self.sent, may_write=not read_only)
         self._streams: dict[str, StreamMemory] = {}
 
@@ -172,6 +174,7 @@ class Memory:
             if stream.send_again == "new_version" and not is_replay:
                 self._expire(name, stream)
                 self._remembered.forget_boundary(stream.row.id)
+        self.sent.forget_delivered(always, covered)
         self._remembered.end_well(
             REPLAYED if is_replay else ENDED_WELL,
             always,

@@ -7,8 +7,10 @@ statement.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import typing as t
+from array import array
 from dataclasses import dataclass
 
 from target_altcraft.memory import format1
@@ -30,7 +32,9 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RUN_BYTES, _PLACE_BYTES = 3, 5
+_RUN_BYTES, _INPUT_BYTES = 3, 5
+PLACE_BYTES = _RUN_BYTES + _INPUT_BYTES
+"""Of a record's place: the run, and its place in that run's input."""
 _SECONDS_PER_DAY = 86_400
 _EACH = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) "
 _V = VERSION_BYTES
@@ -41,7 +45,7 @@ _KEY = (  # SQLite makes a text of joined blobs
 )
 _ENTRY = f"substr(:versions, n.i * {_V} + {ID_BYTES + 1}, {ENTRY_BYTES})"
 _BOOKMARK = f"substr(:versions, n.i * {_V} + 1, {BOOKMARK_BYTES})"
-_COPY = f"substr(:places, n.i * {_RUN_BYTES + _PLACE_BYTES} + 1, {_RUN_BYTES + _PLACE_BYTES})"
+_COPY = f"substr(:places, n.i * {PLACE_BYTES} + 1, {PLACE_BYTES})"
 
 
 _COVERED = (  # a rejection counts once a STATE was printed that covers it
@@ -52,7 +56,16 @@ _NO_COPY = "x''"
 
 def place_bytes(run: int, place: int) -> bytes:
     """Return where a record stood: the run and its place in that run's input, sortable."""
-    return run.to_bytes(_RUN_BYTES, "big") + place.to_bytes(_PLACE_BYTES, "big")
+    return run.to_bytes(_RUN_BYTES, "big") + place.to_bytes(_INPUT_BYTES, "big")
+
+
+def places_bytes(run: int, places: Sequence[int]) -> bytes:
+    """Return where records stood, one after the other; see `place_bytes`."""
+    first = run << 8 * _INPUT_BYTES
+    numbers = array("Q", [first + place for place in places])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 def run_of(copy: bytes) -> int:
@@ -331,7 +344,6 @@ class Remembered:
                         "DELETE FROM version WHERE stream = ? AND copy <= ?",
                         (stream, place_bytes(self.run, covered)),
                     )
-                db.execute("DELETE FROM request WHERE stream = ? AND run < ?", (stream, self.run))
             for stream in read:
                 db.execute("UPDATE stream SET resend_since = NULL WHERE id = ?", (stream,))
             db.execute("UPDATE run SET ended_well = ? WHERE id = ?", (how, self.run))

@@ -7,7 +7,7 @@ import typing as t
 from dataclasses import dataclass
 
 from target_altcraft.memory import format1
-from target_altcraft.memory.remembered import Delivered, insert
+from target_altcraft.memory.remembered import PLACE_BYTES, Delivered, insert, place_bytes
 from target_altcraft.memory.versions import SETTLED, VERSION_BYTES
 
 if t.TYPE_CHECKING:
@@ -16,6 +16,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.memory.journal import Journal
 
+_WHERE = "WHERE run = ? AND number = ?"
 DOUBTS = {
     "unanswered": "an earlier run ended before its answer",
     "failed": "its task {task}, of an earlier run, failed",
@@ -37,7 +38,6 @@ class Sent(t.NamedTuple):
     versions: bytes
     places: bytes
     """Run and place of each entry where versions are counted; else empty."""
-    by_key: bool
 
 
 @dataclass(slots=True)
@@ -100,71 +100,98 @@ class SentRequests:
                 takes over.
             offset: Position of its first entry in that one.
         """
+        where = (self._journal.run, sent.number)
         with self._journal.durable() as db:
             db.execute(
-                "INSERT INTO request VALUES (?, ?, ?, ?, ?, 'unanswered', NULL, ?, ?, NULL)",
-                (
-                    self._journal.run,
-                    sent.number,
-                    sent.stream,
-                    sent.name,
-                    sent.mapping,
-                    sent.versions,
-                    sent.places,
-                ),
+                "INSERT INTO request VALUES (?, ?, ?, ?, ?, 'unanswered', NULL, NULL)",
+                (*where, sent.stream, sent.name, sent.mapping),
             )
+            db.execute("INSERT INTO carried VALUES (?, ?, ?, ?)", (*where, *sent[-2:]))
             if of is not None:
                 self._take_out(db, of, offset, len(sent.versions) // VERSION_BYTES)
 
     def _take_out(self, db: sqlite3.Connection, number: int, first: int, count: int) -> None:
         """Settle some positions of a request; it goes with the last one."""
         where = (self._journal.run, number)
-        (versions,) = db.execute(
-            "SELECT versions FROM request WHERE run = ? AND number = ?", where
-        ).fetchone()
+        (versions,) = db.execute(f"SELECT versions FROM carried {_WHERE}", where).fetchone()
         start, end = first * VERSION_BYTES, (first + count) * VERSION_BYTES
         left = versions[:start] + bytes(end - start) + versions[end:]
         if any(left):
-            db.execute(
-                "UPDATE request SET versions = ? WHERE run = ? AND number = ?", (left, *where)
-            )
+            db.execute(f"UPDATE carried SET versions = ? {_WHERE}", (left, *where))
         else:
-            db.execute("DELETE FROM request WHERE run = ? AND number = ?", where)
+            _drop(db, *where)
 
     def accepted(self, number: int, mapping: int, task_id: str | None) -> None:
         """Note the task that a request became; None if the answer named none."""
+        state = "untraceable" if task_id is None else "accepted"
         with self._journal.durable() as db:
             db.execute(
-                "UPDATE request SET state = ?, task_id = ? WHERE run = ? AND number = ?",
-                (
-                    "untraceable" if task_id is None else "accepted",
-                    task_id,
-                    self._journal.run,
-                    number,
-                ),
+                f"UPDATE request SET state = ?, task_id = ? {_WHERE}",
+                (state, task_id, self._journal.run, number),
             )
             db.execute("UPDATE mapping SET accepted = 1 WHERE id = ?", (mapping,))
 
     def forget(self, number: int) -> None:
         """Note that a request was not accepted, or that its entries are settled otherwise."""
         with self._journal.durable() as db:
-            db.execute(
-                "DELETE FROM request WHERE run = ? AND number = ?", (self._journal.run, number)
-            )
+            _drop(db, self._journal.run, number)
 
-    def delivered(self, sent: Sent, faults: Collection[int]) -> None:
-        """Note that a task is done: its entries are delivered, save those not imported."""
-        versions, places = without(sent.versions, sent.places, faults)
+    def delivered(self, number: int, faults: Collection[int], *, for_ever: bool) -> None:
+        """Note that a task is done: its entries are delivered, save those not imported.
+
+        Args:
+            number: The request.
+            faults: Positions that were not imported.
+            for_ever: Whether its versions are remembered; else the request stays as it is until
+                the run has ended, and becomes versions only if that was not well.
+        """
+        where = (self._journal.run, number)
         with self._journal.durable() as db:
-            insert(
-                db,
-                Delivered(
-                    sent.stream, sent.mapping, self._journal.run, versions, places, sent.by_key
-                ),
-            )
-            db.execute(
-                "DELETE FROM request WHERE run = ? AND number = ?", (self._journal.run, sent.number)
-            )
+            if for_ever:
+                _remember(db, *where, faults)
+                _drop(db, *where)
+            else:
+                db.execute(
+                    f"UPDATE request SET state = 'delivered', faults = ? {_WHERE}",
+                    (json.dumps(sorted(faults)), *where),
+                )
+
+    def remember_delivered(self) -> None:
+        """Make versions of what runs delivered of `always` streams that did not end well."""
+        with self._journal.soon() as db:
+            rows = db.execute(
+                "SELECT run, number, faults FROM request WHERE state = 'delivered' AND run < ?",
+                (self._journal.run,),
+            ).fetchall()
+            for run, number, faults in rows:
+                _remember(db, run, number, json.loads(faults))
+                _drop(db, run, number)
+
+    def forget_delivered(self, streams: Collection[int], covered: int | None) -> None:
+        """Forget what runs sent of `always` streams, at the end of one that went well.
+
+        Args:
+            streams: The streams.
+            covered: The place that the last STATE covers: what lies behind it stays; None if there
+                was no STATE.
+        """
+        last = place_bytes(self._journal.run, covered or 0)
+        with self._journal.soon() as db:
+            rows = [
+                row
+                for stream in streams
+                for row in db.execute(
+                    f"SELECT request.run, request.number, state, substr(places, -{PLACE_BYTES}) "
+                    "FROM request JOIN carried USING (run, number) WHERE stream = ?",
+                    (stream,),
+                ).fetchall()
+            ]
+            for run, number, state, place in rows:
+                if state != "delivered" or covered is None or place <= last:
+                    _drop(db, run, number)
+                else:
+                    _remember(db, run, number, (), behind=last)
+                    _drop(db, run, number)
 
     def doubtful(self, number: int, state: str, not_imported: Collection[int]) -> None:
         """Note that nobody knows what a task did.
@@ -175,10 +202,7 @@ class SentRequests:
             not_imported: Positions of which it is known that they were not imported.
         """
         with self._journal.durable() as db:
-            db.execute(
-                "UPDATE request SET state = ? WHERE run = ? AND number = ?",
-                (state, self._journal.run, number),
-            )
+            db.execute(f"UPDATE request SET state = ? {_WHERE}", (state, self._journal.run, number))
             for position in not_imported:
                 self._take_out(db, number, position, 1)
 
@@ -190,7 +214,8 @@ class SentRequests:
             rows = db.execute(
                 "SELECT request.run, number, request.stream, request.name, request.mapping, state, "
                 "task_id, versions, places, faults, by_key FROM request "
-                "JOIN stream ON stream.id = request.stream ORDER BY request.run, number"
+                "JOIN carried USING (run, number) JOIN stream ON stream.id = request.stream "
+                "WHERE state != 'delivered' ORDER BY request.run, number"
             ).fetchall()
         return [_leftover(*row) for row in rows]
 
@@ -228,22 +253,55 @@ class SentRequests:
 
     @staticmethod
     def _write(db: sqlite3.Connection, leftover: Leftover) -> None:
+        where = (leftover.run, leftover.number)
         if leftover.open():
+            faults = json.dumps(sorted(leftover.faults))
             db.execute(
-                "UPDATE request SET state = ?, versions = ?, faults = ? "
-                "WHERE run = ? AND number = ?",
-                (
-                    leftover.state,
-                    b"".join(leftover.versions),
-                    json.dumps(sorted(leftover.faults)),
-                    leftover.run,
-                    leftover.number,
-                ),
+                f"UPDATE request SET state = ?, faults = ? {_WHERE}",
+                (leftover.state, faults, *where),
+            )
+            db.execute(
+                f"UPDATE carried SET versions = ? {_WHERE}", (b"".join(leftover.versions), *where)
             )
         else:
-            db.execute(
-                "DELETE FROM request WHERE run = ? AND number = ?", (leftover.run, leftover.number)
-            )
+            _drop(db, *where)
+
+
+def _drop(db: sqlite3.Connection, run: int, number: int) -> None:
+    """Forget a request."""
+    db.execute(f"DELETE FROM request {_WHERE}", (run, number))
+    db.execute(f"DELETE FROM carried {_WHERE}", (run, number))
+
+
+def _remember(
+    db: sqlite3.Connection,
+    run: int,
+    number: int,
+    faults: Collection[int],
+    behind: bytes = b"",
+) -> None:
+    """Make versions of what a request delivered.
+
+    Args:
+        db: The connection.
+        run: The request's run.
+        number: Its number in it.
+        faults: Positions that were not imported.
+        behind: Only what stood behind this place, if it is given.
+    """
+    stream, mapping, by_key, versions, places = db.execute(
+        "SELECT stream, request.mapping, by_key, versions, places FROM request "
+        "JOIN carried USING (run, number) JOIN stream ON stream.id = stream "
+        "WHERE run = ? AND number = ?",
+        (run, number),
+    ).fetchone()
+    left_out = set(faults) | {
+        position
+        for position in range(len(places) // PLACE_BYTES)
+        if places[position * PLACE_BYTES : (position + 1) * PLACE_BYTES] <= behind
+    }
+    versions, places = without(versions, places, left_out)
+    insert(db, Delivered(stream, mapping, run, versions, places, bool(by_key)))
 
 
 def _leftover(  # noqa: PLR0913, PLR0917 - a row of the table

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import typing as t
 
+import msgspec
+
 from target_altcraft.memory import format1
-from target_altcraft.memory.remembered import place_bytes, run_of
+from target_altcraft.memory.remembered import place_bytes, places_bytes, run_of
 from target_altcraft.memory.resume import StreamLeftovers
 from target_altcraft.memory.versions import (
     ENTRY_BYTES,
@@ -22,6 +24,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
+    from target_altcraft.profile import Entry, Origin
     from target_altcraft.settings import StreamSettings
 
 SendAgain = t.Literal["new_version", "always", "changed", "never"]
@@ -29,18 +32,15 @@ ENDED_WELL, REPLAYED = 1, 2
 """How an earlier run ended: it read the tap to its end, or it replayed rejects."""
 
 
-class Arrival(t.NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A record that could be sent now."""
 
     record: Mapping[str, t.Any]
     """As the tap sent it."""
-    body: bytes
-    """Its entry as JSON."""
-    version: bytes
-    place: int
-    """In this run's input."""
-    is_replay: bool
-    """Whether it comes from a rejects file."""
+    entry: Entry
+    origin: Origin
+    rejection: Mapping[str, t.Any] | None
+    """What a replayed reject was rejected for; None for any other record."""
 
 
 class Verdict(enum.Enum):
@@ -64,6 +64,9 @@ class Judgement(t.NamedTuple):
     position: int = 0
     received: tuple[tuple[Leftover, int], ...] = ()
     """What earlier runs delivered of its key without a receipt: leftover and position."""
+
+
+SEND = Judgement(Verdict.SEND)
 
 
 class StreamMemory:
@@ -119,19 +122,25 @@ class StreamMemory:
         self._pending: set[bytes] = set()
         self._used: set[tuple[bytes, bytes, bytes]] = set()
         self._runs: dict[int, int] = {}
+        self._has_particulars = bool(
+            self.by_key
+            or self._leftovers
+            or row.has_rejected
+            or boundary is not None
+            or is_baseline
+        )
 
     # Judging
 
     def judge(self, arrivals: Sequence[Arrival]) -> list[Judgement]:
         """Return what is to become of each record, in their order."""
-        known = self._look_up(arrivals)
-        rejected = (
-            self._remembered.rejected(self.row.id, [a.version for a in arrivals])
-            if self.row.has_rejected
-            else {}
-        )
-        self._used.clear()
+        versions = [arrival.origin.version for arrival in arrivals]
         self.met += len(arrivals)
+        known = self._look_up(versions)
+        if not known and self._are_new(versions):
+            return [SEND] * len(arrivals)
+        rejected = self._remembered.rejected(self.row.id, versions) if self.row.has_rejected else {}
+        self._used.clear()
         met: list[tuple[bytes, Known, bytes]] = []
         adopted: list[tuple[bytes, Known, bytes]] = []
         judgements = []
@@ -142,36 +151,54 @@ class StreamMemory:
             )
             judgements.append(judgement)
             if match is not None and judgement.verdict is not Verdict.SEND:
-                id_ = self._stored_id(arrival.version)
+                id_ = self._stored_id(versions[position])
                 if match.mapping != self.row.mapping and not self.is_counted:
-                    adopted.append((id_, match, entry_of(arrival.version)))
+                    adopted.append((id_, match, entry_of(versions[position])))
                 elif self._touches and match.run < self._remembered.run:
-                    met.append((id_, match, self._copy_of(match, arrival.place)))
+                    met.append((id_, match, self._copy_of(match, arrival.origin.place)))
         if self._remembered.may_write:
             self._remembered.meet(self.row.id, met) if met else None
             self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
             self._take_baseline(arrivals, judgements)
         return judgements
 
-    def _look_up(self, arrivals: Sequence[Arrival]) -> dict[int, list[Known]]:
+    def _are_new(self, versions: Sequence[bytes]) -> bool:
+        """Note that a whole lot is about to be sent, if nothing at all is known of it."""
+        if self._has_particulars:
+            return False
+        if self.is_counted:
+            return True
+        new = set(versions)
+        if len(new) < len(versions) or not self._pending.isdisjoint(new):
+            return False
+        self._pending |= new
+        greatest = id_of(max(versions))
+        if self._greatest is None or greatest > self._greatest:
+            self._greatest = greatest
+        return True
+
+    def _look_up(self, versions: Sequence[bytes]) -> dict[int, list[Known]]:
         """Ask for those that can be known: nothing is remembered beyond the greatest id."""
         greatest = self._greatest
         if greatest is None:
             return {}
+        if self.by_key:
+            return self._remembered.known(self.row.id, versions, by_key=True)
+        if id_of(min(versions)) > greatest:
+            return {}
         asked = [
-            position
-            for position, arrival in enumerate(arrivals)
-            if self.by_key or arrival.version[: len(greatest)] <= greatest
+            position for position, version in enumerate(versions) if id_of(version) <= greatest
         ]
         if not asked:
             return {}
-        versions = [arrivals[position].version for position in asked]
-        found = self._remembered.known(self.row.id, versions, by_key=self.by_key)
+        found = self._remembered.known(
+            self.row.id, [versions[position] for position in asked], by_key=False
+        )
         return {asked[position]: known for position, known in found.items()}
 
     def _match(self, arrival: Arrival, known: Sequence[Known]) -> Known | None:
         """Return the delivered version that a record repeats, None if there is none."""
-        entry = entry_of(arrival.version)
+        entry = entry_of(arrival.origin.version)
         best: Known | None = None
         for each in known:
             if self.row.resend_since is not None and each.run < self.row.resend_since:
@@ -184,20 +211,20 @@ class StreamMemory:
             if best is None or each.entry == entry:
                 best = each
         if best is not None and self.is_counted:
-            self._used.add((id_of(arrival.version), best.entry, best.copy))
+            self._used.add((id_of(arrival.origin.version), best.entry, best.copy))
         return best
 
     def _is_free(self, arrival: Arrival, known: Known) -> bool:
         """Tell whether a counted version may still stand for a record of this run."""
         if known.run >= self._remembered.run:
             return False
-        if (id_of(arrival.version), known.entry, known.copy) in self._used:
+        if (id_of(arrival.origin.version), known.entry, known.copy) in self._used:
             return False
         if self.send_again != "always":
             return True
         how = self._ended(run_of(known.copy))
         self.tail_was_met |= how == ENDED_WELL
-        return how != REPLAYED or arrival.is_replay
+        return how != REPLAYED or arrival.rejection is not None
 
     def _ended(self, run: int) -> int:
         """Return how an earlier run ended."""
@@ -223,7 +250,7 @@ class StreamMemory:
         known: Sequence[Known],
         rejected: Collection[tuple[bytes, int]],
     ) -> Judgement:
-        if self.by_key and self.is_pending(arrival.version):
+        if self.by_key and self.is_pending(arrival.origin.version):
             return Judgement(Verdict.WAIT)
         received: tuple[tuple[Leftover, int], ...] = ()
         if self._leftovers:
@@ -240,20 +267,22 @@ class StreamMemory:
         if match is not None:
             self.known_before += 1
             return Verdict.NOT_CHANGED if self.send_again == "changed" else Verdict.DELIVERED_BEFORE
-        if self._boundary is not None and self._boundary.knows(arrival.record, arrival.version):
+        if self._boundary is not None and self._boundary.knows(
+            arrival.record, arrival.origin.version
+        ):
             self._adopt(arrival)
             return Verdict.DELIVERED_BEFORE
         is_rejected = (
             rejected
-            and not arrival.is_replay
+            and arrival.rejection is None
             and (source_digest(arrival.record), self.row.mapping) in rejected
         )
         if is_rejected:
             return Verdict.REJECTED_BEFORE
-        if not self.is_counted and arrival.version in self._pending:
+        if not self.is_counted and arrival.origin.version in self._pending:
             self.known_before += 1
             return Verdict.DELIVERED_BEFORE
-        self._sending(arrival.version)
+        self._sending(arrival.origin.version)
         return Verdict.SEND
 
     def _judge_leftovers(
@@ -265,13 +294,15 @@ class StreamMemory:
             `SEND` if that settles nothing.
         """
         received: list[tuple[Leftover, int]] = []
-        old = format1.version(self._settings, arrival.body) if self._leftovers.has_old else b""
-        while found := self._leftovers.take(arrival.version, old):
+        old = (
+            format1.version(self._settings, arrival.entry.body) if self._leftovers.has_old else b""
+        )
+        while found := self._leftovers.take(arrival.origin.version, old):
             leftover, position = found
             if leftover.is_doubtful:
                 is_newer = any(each.run > leftover.run for each in known)
                 if not (is_newer if self.by_key else match is not None):
-                    self._sending(arrival.version)
+                    self._sending(arrival.origin.version)
                     return Judgement(Verdict.DOUBT, leftover, position, tuple(received))
             is_same = self._is_about(leftover, position, arrival)
             leftover.versions[position] = SETTLED
@@ -292,7 +323,7 @@ class StreamMemory:
             not self.by_key
             or leftover.mapping != self.row.mapping
             or self.send_again == "never"
-            or entry_of(leftover.versions[position]) == entry_of(arrival.version)
+            or entry_of(leftover.versions[position]) == entry_of(arrival.origin.version)
         )
 
     def _adopt(self, arrival: Arrival) -> None:
@@ -319,10 +350,10 @@ class StreamMemory:
         """Remember records as delivered, though this run does not send them."""
         if not arrivals or not self._remembered.may_write:
             return
-        versions = [arrival.version for arrival in arrivals]
+        versions = [arrival.origin.version for arrival in arrivals]
         if self.by_key:  # one version a key: the last one
             versions = list({key_of(version): version for version in versions}.values())
-        places = b"".join(self._copy(a.place) for a in arrivals) if self.is_counted else b""
+        places = b"".join(self._copy(a.origin.place) for a in arrivals) if self.is_counted else b""
         self._remembered.remember(
             self.row.id, self.row.mapping, b"".join(versions), places, by_key=self.by_key
         )
@@ -359,7 +390,7 @@ class StreamMemory:
 
     def places(self, places: Sequence[int]) -> bytes:
         """Return run and place of records where versions are counted, else nothing."""
-        return b"".join(map(self._copy, places)) if self.is_counted else b""
+        return places_bytes(self._remembered.run, places) if self.is_counted else b""
 
     def was_rejected_before(self, version_id: bytes, record: Mapping[str, t.Any]) -> bool:
         """Tell whether a record was rejected before, just as it is."""
