@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import COMMAND, customer, lines, schema, state, wait_for
-from nights import NOON, at, bookmarked, twice
+from nights import NOON, at, bookmarked, twice, warnings
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +182,7 @@ def test_a_replayed_reject_whose_stream_is_gone_is_counted_and_named(
     result = deliver(messages)
     assert result.status == 0, result.stderr
     assert "stream 'vip': read: 2; skipped, no such output stream: 2" in result.stderr
-    (warning,) = result.log("WARNING")
+    (warning,) = warnings(result)
     assert "stream 'vip'" in warning
     assert sandbox.entries == []
 

@@ -7,6 +7,7 @@ import typing as t
 
 import pytest
 from harness import TargetProcess, customer, schema, state, wait_for
+from nights import warnings
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +176,7 @@ def test_a_journal_takes_an_acceptance_without_a_task_id_as_delivered_and_says_s
     assert "by the journal, a rerun takes it as delivered" in first.error
     second = deliver(two_batches(), settings)
     assert (second.status, second.bookmarks[-1]) == (0, 2), second.stderr
-    (warning,) = second.log("WARNING")
+    (warning,) = warnings(second)
     assert "stream 'customers', batch 2 (1 profiles)" in warning
     assert "nobody saw its task complete" in warning
     assert "delivered before: 2" in second.stderr

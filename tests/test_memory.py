@@ -11,7 +11,18 @@ import typing as t
 
 import pytest
 from harness import record, schema, state, wait_for
-from nights import EVENING, MORNING, NOON, accepted, at, bookmarked, completed, twice, unbookmarked
+from nights import (
+    EVENING,
+    MORNING,
+    NOON,
+    accepted,
+    at,
+    bookmarked,
+    completed,
+    twice,
+    unbookmarked,
+    warnings,
+)
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -141,7 +152,7 @@ def test_rows_behind_the_last_state_of_a_tap_that_died_are_not_sent_again(nights
     nights.good([unbookmarked(), at(1), state("covers 1"), at(2), at(3)])
     result = nights.good([unbookmarked(), at(2), at(3), at(4), state("end")])
     assert nights.sent() == [1, 2, 3, 4]
-    (warning,) = result.log("WARNING")
+    (warning,) = warnings(result)
     assert "behind the last STATE of the last run, which ended well" in warning
     nights.good([unbookmarked(), at(2), at(3), state("end")])
     assert nights.sent() == [1, 2, 2, 3, 3, 4], "skipped in the next run only"
@@ -274,7 +285,7 @@ def test_a_lost_bookmark_messages_nobody_and_one_warning_names_resend(nights: Ni
     nights.good([bookmarked(), *rows, state("end")], batch_size_rows=10)
     result = nights.good([bookmarked(), *rows, at(99, EVENING), state("end")], batch_size_rows=10)
     assert nights.sent() == [*range(30), 99]
-    (warning,) = result.log("WARNING")
+    (warning,) = warnings(result)
     assert "30 of 31 records of 'customers' were delivered before" in warning
     assert "resend" in warning
     assert "delivered before: 30" in result.stderr
@@ -286,7 +297,7 @@ def test_a_lost_bookmark_messages_nobody_and_one_warning_names_resend(nights: Ni
 def test_the_few_rows_that_every_night_repeats_are_not_worth_a_warning(nights: Nights) -> None:
     for _ in range(2):
         result = nights.good([bookmarked(), *(at(n) for n in range(5)), state(NOON)])
-        assert result.log("WARNING") == []
+        assert warnings(result) == []
 
 
 # Taps that name no bookmark
@@ -301,13 +312,13 @@ def test_a_tap_without_bookmark_properties_is_warned_of_once_and_the_setting_men
     }
     messages = [unbookmarked(), bookmarks, at(1), bookmarks, at(2), bookmarks]
     result = nights.good(messages)
-    (warning,) = result.log("WARNING")
+    (warning,) = warnings(result)
     assert "bookmark_column" in warning
     assert "'customers'" in warning
     mended = {"bookmark_column": "updated_at"}
     for _ in range(3):
         result = nights.good(messages, **mended)
-        assert result.log("WARNING") == []
+        assert warnings(result) == []
     assert len(nights.sent()) == 4
     streams = {"customers": {"bookmark_column": "updated_at"}}
     nights.good(messages, streams=streams)
@@ -316,7 +327,7 @@ def test_a_tap_without_bookmark_properties_is_warned_of_once_and_the_setting_men
 
 def test_a_stream_whose_state_holds_no_bookmark_is_not_warned_of(nights: Nights) -> None:
     empty = {"type": "STATE", "value": {"bookmarks": {"customers": {}}}}
-    assert nights.good([unbookmarked(), at(1), empty, state(1)]).log("WARNING") == []
+    assert warnings(nights.good([unbookmarked(), at(1), empty, state(1)])) == []
 
 
 def test_of_two_bookmark_properties_none_is_taken(nights: Nights) -> None:

@@ -179,9 +179,28 @@ def test_a_page_holds_everything_it_needs(deliver: Deliver, tmp_path: Path) -> N
     assert "example.com" not in page
 
 
-def test_a_report_that_cannot_be_written_warns(deliver: Deliver, tmp_path: Path) -> None:
+def test_a_report_in_a_folder_that_is_missing_is_refused_at_the_start(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path
+) -> None:
     settings = {"report_path": str(tmp_path / "missing" / "report.html")}
     result = deliver([schema(), customer(1), state(1)], settings)
+    assert (result.status, result.states) == (1, [])
+    assert "report_path" in result.error
+    assert sandbox.entries == []
+
+
+def test_a_report_that_cannot_be_written_in_the_end_warns(
+    config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    settings = {**config, "report_path": str(folder / "report.html"), "batch_size_rows": 1}
+    with TargetProcess(settings, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(target.states, "the run goes well")
+        folder.rmdir()
+        target.close_input()
+        result = target.wait()
     assert (result.status, result.bookmarks) == (0, [1])
     assert sum("report_path: " in line for line in result.log("WARNING")) == 1
 
