@@ -14,7 +14,7 @@ import msgspec
 
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, TaskError, UndeliverableRecord
-from target_altcraft.memory.stream import SEND, Arrival, Verdict
+from target_altcraft.memory.stream import DELIVERED_BEFORE, SEND, Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES
 from target_altcraft.profile import NO_ORIGIN, Origin
 from target_altcraft.rejects import IN_DOUBT, rejection_of
@@ -22,7 +22,7 @@ from target_altcraft.results import item_fault
 from target_altcraft.route import make_route
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from target_altcraft.batch import Batch, OpenBatches
     from target_altcraft.checkpoint import Checkpoints
@@ -298,14 +298,7 @@ class Router:
         if not lot:
             return
         self._collect_settled()
-        arrivals: dict[str, list[Arrival]] = {}
-        memories: dict[str, StreamMemory] = {}
-        for item in lot:
-            if not isinstance(item, _State):
-                route, arrival = item
-                arrivals.setdefault(route.name, []).append(arrival)
-                memories[route.name] = t.cast("StreamMemory", route.memory)
-        judged = {name: iter(memories[name].judge(its)) for name, its in arrivals.items()}
+        judged = self._judged([item for item in lot if not isinstance(item, _State)])
         for item in lot:
             if isinstance(item, _State):
                 self._checkpoints.add(item.value, item.place)
@@ -317,9 +310,22 @@ class Router:
                     self._send(route, arrival.entry, arrival.origin)
                 except Rejection as rejection:
                     self._set_aside(route, arrival.origin, rejection)
-                    memories[route.name].settled([arrival.origin.version])
-            else:
+                    t.cast("StreamMemory", route.memory).settled([arrival.origin.version])
+            elif judgement != DELIVERED_BEFORE:
                 self._follow(route, arrival, judgement)
+
+    def _judged(self, lot: Sequence[tuple[Route, Arrival]]) -> dict[str, Iterator[Judgement]]:
+        """Return judgements by stream; those of `DELIVERED_BEFORE` are counted already."""
+        lots: dict[str, tuple[Route, list[Arrival]]] = {}
+        for route, arrival in lot:
+            lots.setdefault(route.name, (route, []))[1].append(arrival)
+        judged: dict[str, Iterator[Judgement]] = {}
+        for name, (route, arrivals) in lots.items():
+            judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
+            judged[name] = iter(judgements)
+            if known := judgements.count(DELIVERED_BEFORE):
+                self._summary.skip(name, Verdict.DELIVERED_BEFORE.value, known)
+        return judged
 
     def _collect_settled(self) -> None:
         memory = self._outcomes.memory

@@ -73,10 +73,10 @@ class Summary:
         with self._lock:
             self._counts(stream).delivered += number
 
-    def skip(self, stream: str, reason: str) -> None:
-        """Count a record that is not sent."""
+    def skip(self, stream: str, reason: str, number: int = 1) -> None:
+        """Count records that are not sent."""
         with self._lock:
-            self._counts(stream).skipped[reason] += 1
+            self._counts(stream).skipped[reason] += number
 
     def reject(self, stream: str, reason: str) -> None:
         """Count a record that cannot be delivered."""

@@ -209,6 +209,24 @@ class Remembered:
                 found.setdefault(position, []).append(Known(*row))
         return found
 
+    def are_delivered(self, stream: int, mapping: int, versions: Sequence[bytes]) -> bool:
+        """Tell whether all of these were delivered just as they are, where none are counted.
+
+        Args:
+            stream: The stream.
+            mapping: Under which.
+            versions: What is asked for.
+        """
+        sql = (
+            f"{_EACH} SELECT count(*) FROM n CROSS JOIN version v ON v.stream = :stream "
+            f"AND v.id = {_ID} AND v.entry = {_ENTRY} AND v.copy = {_NO_COPY} "
+            "WHERE v.mapping = :mapping"
+        )
+        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        with self._journal.reading() as db:
+            (number,) = db.execute(sql, given | {"mapping": mapping}).fetchone()
+        return bool(number == len(versions))
+
     def remember(
         self, stream: int, mapping: int, versions: bytes, places: bytes, *, by_key: bool
     ) -> None:

@@ -67,6 +67,7 @@ class Judgement(t.NamedTuple):
 
 
 SEND = Judgement(Verdict.SEND)
+DELIVERED_BEFORE = Judgement(Verdict.DELIVERED_BEFORE)
 
 
 class StreamMemory:
@@ -129,6 +130,13 @@ class StreamMemory:
             or boundary is not None
             or is_baseline
         )
+        self._may_repeat = not (
+            self._has_particulars
+            or self._touches
+            or self.is_counted
+            or row.resend_since is not None
+        )
+        self._repeats = False  # whether all of the last lot was delivered before
 
     # Judging
 
@@ -136,8 +144,14 @@ class StreamMemory:
         """Return what is to become of each record, in their order."""
         versions = [arrival.origin.version for arrival in arrivals]
         self.met += len(arrivals)
+        if self._repeats and self._remembered.are_delivered(
+            self.row.id, self.row.mapping, versions
+        ):
+            self.known_before += len(arrivals)
+            return [DELIVERED_BEFORE] * len(arrivals)
         known = self._look_up(versions)
         if not known and self._are_new(versions):
+            self._repeats = False
             return [SEND] * len(arrivals)
         rejected = self._remembered.rejected(self.row.id, versions) if self.row.has_rejected else {}
         self._used.clear()
@@ -160,6 +174,11 @@ class StreamMemory:
             self._remembered.meet(self.row.id, met) if met else None
             self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
         self._take_baseline(arrivals, judgements)
+        self._repeats = (
+            self._may_repeat
+            and not adopted
+            and judgements.count(DELIVERED_BEFORE) == len(judgements)
+        )
         return judgements
 
     def _are_new(self, versions: Sequence[bytes]) -> bool:
@@ -258,7 +277,10 @@ class StreamMemory:
             if judgement.verdict is not Verdict.SEND:
                 return judgement
             received = judgement.received
-        return Judgement(self._verdict(arrival, match, rejected), received=received)
+        verdict = self._verdict(arrival, match, rejected)
+        if verdict is Verdict.DELIVERED_BEFORE and not received:
+            return DELIVERED_BEFORE
+        return Judgement(verdict, received=received)
 
     def _verdict(
         self, arrival: Arrival, match: Known | None, rejected: Collection[tuple[bytes, int]]
