@@ -166,7 +166,7 @@ class Pipeline:
     def tick(self) -> None:
         """Do what is due while the input is read; called before each wait for it."""
         self._window.check()
-        self.router.judge_lot()
+        self.router.judge_lot(may_wait=False)
         self._batches.close_aged()
         self._progress.tick()
 

@@ -35,8 +35,8 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOT = 1000
-"""Most records of a lot."""
+_LOT, _MOST = 1000, 5000
+"""Records of a lot: as a rule, and while the journal is busy."""
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
 NO_STREAM = "no such output stream"
 DROPPED = "dropped by the stream map"
@@ -238,7 +238,7 @@ class Router:
         origin = Origin(message, key, version, self.place, memory.row.mapping)
         self._lot.append((route, Arrival(record, entry, origin, rejection)))
         if len(self._lot) >= _LOT:
-            self.judge_lot()
+            self.judge_lot(may_wait=False)
 
     def _send(self, route: Route, entry: Entry, origin: Origin) -> None:
         """Put an entry into its stream's batch.
@@ -292,11 +292,13 @@ class Router:
         if self._outcomes.memory is not None:
             self._settled.append(batch)
 
-    def judge_lot(self) -> None:
-        """Ask the journal about the records that wait, and bring them on their way."""
-        lot, self._lot = self._lot, []
-        if not lot:
+    def judge_lot(self, *, may_wait: bool = True) -> None:
+        """Ask the journal about the records that wait; or let more gather while it is busy."""
+        memory, lot = self._outcomes.memory, self._lot
+        is_put_off = not may_wait and len(lot) < _MOST and memory is not None and memory.is_busy
+        if is_put_off or not lot:
             return
+        self._lot = []
         self._collect_settled()
         judged = self._judged([item for item in lot if not isinstance(item, _State)])
         for item in lot:
