@@ -13,7 +13,7 @@ from singer_sdk.exceptions import ConfigValidationError, InvalidJSONSchema, Sing
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
-from target_altcraft.hang_up import hang_up
+from target_altcraft.hang_up import SCROLL_PAST, hang_up
 from target_altcraft.log import mask_token, silence_libraries
 from target_altcraft.settings import check_report_folder, reportable
 from target_altcraft.wakeup import Wakeup
@@ -75,11 +75,11 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         pipeline = target.pipeline
     except Exception as error:  # noqa: BLE001 - one message, whatever it was
         wakeup = Wakeup()
-        hang_up(source, wakeup)
+        was_cut = hang_up(source, wakeup)
         wakeup.close()
-        _say(error)
+        _say(error, was_cut=was_cut)
         return FAILED
-    status, failure = 0, None
+    status, failure, was_cut = 0, None, False
     try:
         pipeline.prepare()
         target.listen(file_input)
@@ -87,10 +87,10 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         failure = error
         status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
         pipeline.fail(error)
-        hang_up(source, target.reader.wakeup)
+        was_cut = hang_up(source, target.reader.wakeup)
     pipeline.say_what_became()
     if failure is not None:
-        _say(failure)
+        _say(failure, was_cut=was_cut)
     _write_report(target, status, None if failure is None else message(failure))
     if isinstance(failure, OutputError) or pipeline.has_threads():
         # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
@@ -158,7 +158,9 @@ def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
             )
 
 
-def _say(error: BaseException) -> None:
+def _say(error: BaseException, *, was_cut: bool = False) -> None:
+    if was_cut:
+        logger.warning(SCROLL_PAST)
     logger.error("%s", message(error))
     for line in traceback.format_tb(error.__traceback__):
         logger.debug("%s", line.rstrip())  # frames only: an exception's text may hold a value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import time
@@ -11,8 +10,10 @@ import typing as t
 if t.TYPE_CHECKING:
     from target_altcraft.wakeup import Wakeup
 
-logger = logging.getLogger(__name__)
-
+SCROLL_PAST = (
+    "the tap was still writing. What it, or Meltano, says of a broken pipe only follows from that: "
+    "scroll past it. The cause is the next line"
+)
 _PATIENCE_SECONDS = 3.0
 """How long a tap may write to its end, into nothing."""
 _AFTER_SIGNAL_SECONDS = 0.2
@@ -22,29 +23,29 @@ _COMPLAINT_SECONDS = 1.0
 _CHUNK_BYTES = 1 << 18
 
 
-def hang_up(source: t.IO[str] | None, wakeup: Wakeup) -> None:
-    """Let the tap end before the run's last words, or say what to scroll past.
+def hang_up(source: t.IO[str] | None, wakeup: Wakeup) -> bool:
+    """Let the tap end before the run's last words.
 
     What it still writes is thrown away for a few seconds. A tap that writes on meets a broken pipe,
     and its complaint is waited for. Meltano itself stands between it and this process, and would
-    complain at great length as soon as the pipe breaks: there the words come before that.
+    complain at great length as soon as the pipe breaks: there it breaks after the last words.
 
     Args:
         source: Where the run read.
         wakeup: What the main thread waits on.
+
+    Returns:
+        True if somebody complains of a broken pipe, so that `SCROLL_PAST` is worth saying.
     """
     fd = _pipe_of(source)
     if fd is None or _has_ended(fd, wakeup):
-        return
+        return False
     if not os.environ.get("MELTANO_PROJECT_ROOT"):
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, fd)  # not closed: the number must not be given to another file
         os.close(nothing)
         time.sleep(_COMPLAINT_SECONDS)
-    logger.warning(
-        "the tap was still writing. What it, or Meltano, says of a broken pipe only follows from "
-        "that: scroll past it. The cause is the next line"
-    )
+    return True
 
 
 def _pipe_of(source: t.IO[str] | None) -> int | None:
