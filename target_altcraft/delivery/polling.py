@@ -72,20 +72,20 @@ class PollPace:
 
 
 class UnknownStates:
-    """The names of states that this target does not know, each worth one warning of a run.
+    """What was said of states that this target does not know: each once a run.
 
-    The lock guards the names that were met.
+    The lock guards what was said.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._met: set[str] = set()
+        self._said: set[str] = set()
 
-    def is_new(self, name: str) -> bool:
-        """Note a name; tell whether it is met for the first time."""
+    def is_new(self, message: str) -> bool:
+        """Note a message; tell whether it was not said before."""
         with self._lock:
-            is_new = name not in self._met
-            self._met.add(name)
+            is_new = message not in self._said
+            self._said.add(message)
         return is_new
 
 
@@ -176,13 +176,14 @@ class TaskWatch:
             )
         if not status.completed and status.evidently_done(self._count):
             self._say_unknown(
-                status.state,
-                "is not known; with progress 100, no error and a result for each profile it counts "
-                "as completed",
+                f"status '{shown(status.state)}' is not known; with progress 100, no error and a "
+                "result for each profile it counts as completed"
             )
             return True
         if not status.completed and status.state != "running":
-            self._say_unknown(status.state, "is not known and counts as still running")
+            self._say_unknown(
+                f"status '{shown(status.state)}' is not known and counts as still running"
+            )
         return status.completed
 
     def _judge_failed_call(self, error: ApiError) -> None:
@@ -199,9 +200,8 @@ class TaskWatch:
             ) from error
         self._warn_once(f"{error}; asking again")
 
-    def _say_unknown(self, state: str, what: str) -> None:
+    def _say_unknown(self, message: str) -> None:
         """Warn of a state that is not known, once for each name and what it counts as."""
-        message = f"status '{shown(state)}' {what}"
         if self._unknown_states.is_new(message):
             self._warn_once(message)
 
