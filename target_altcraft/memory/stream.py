@@ -140,7 +140,7 @@ class StreamMemory:
         """Return what is to become of each record, in their order."""
         versions = [arrival.origin.version for arrival in arrivals]
         self.met += len(arrivals)
-        if self.watch is not None:
+        if self.watch is not None and self.watch.may_speak(min(versions)):
             self.watch.look(a.origin.version for a in arrivals if a.rejection is None)
         known = self._look_up(versions)
         if not known and self._are_new(versions):
