@@ -11,7 +11,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.wakeup import Wakeup
 
 SCROLL_PAST = (
-    "the tap was still writing. What it, or Meltano, says of a broken pipe only follows from that: "
+    "the tap had not ended yet. What it, or Meltano, says of a broken pipe only follows from that: "
     "scroll past it. The cause is the next line"
 )
 _PATIENCE_SECONDS = 3.0

@@ -180,8 +180,10 @@ class Outcomes:
                     if position not in bad
                 ),
             )
-        request.completed(tuple(bad))
-        self.summary.deliver(stream.name, len(origins) - len(bad))
+        try:
+            request.completed(tuple(bad))
+        finally:  # they were delivered, even if that cannot be written down
+            self.summary.deliver(stream.name, len(origins) - len(bad))
         self._delivered(request.batch, seconds)
         self._check_rejects()
 

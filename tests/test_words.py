@@ -356,7 +356,7 @@ for number in range({number}):
 """
 
 SCROLL = (
-    "the tap was still writing. What it, or Meltano, says of a broken pipe only follows from that: "
+    "the tap had not ended yet. What it, or Meltano, says of a broken pipe only follows from that: "
     "scroll past it. The cause is the next line"
 )
 
