@@ -160,12 +160,16 @@ class Outcomes:
             items: Its results for single profiles; None if they cannot be attributed.
             faults: Those that were not imported.
             seconds: What the task took.
+
+        Raises:
+            TargetError: If something cannot be written, or there are too many rejects.
         """
         stream, origins = request.batch.stream, request.origins()
         bad = {fault.position for fault in faults}
         self._set_aside(
             stream, [(origins[f.position], f.kind, f.text) for f in faults], request.task_id
         )
+        request.set_aside = len(bad)
         if self.receipts is not None and items is not None:
             self.receipts.add(
                 stream,
@@ -176,9 +180,12 @@ class Outcomes:
                     if position not in bad
                 ),
             )
-        request.completed(tuple(bad))
-        self.summary.deliver(stream.name, len(origins) - len(bad))
+        try:
+            request.completed(tuple(bad))
+        finally:  # they were delivered, even if that cannot be written down
+            self.summary.deliver(stream.name, len(origins) - len(bad))
         self._delivered(request.batch, seconds)
+        self._check_rejects()
 
     # Records
 
@@ -188,9 +195,12 @@ class Outcomes:
         Raises:
             TargetError: If it cannot be written, or there are too many.
         """
-        self.reject(request.batch.stream, request.origins()[0], rejection)
+        origin = request.origins()[0]
+        self._set_aside(request.batch.stream, [(origin, rejection.code, rejection.reason)], None)
+        request.set_aside = 1
         if self.memory is not None and request.in_doubt:
             self.memory.sent.forget(request.number)
+        self._check_rejects()
 
     def reject(self, stream: StreamSettings, origin: Origin, rejection: Rejection) -> None:
         """Set one record aside.
@@ -199,6 +209,16 @@ class Outcomes:
             TargetError: If it cannot be written, or there are too many.
         """
         self._set_aside(stream, [(origin, rejection.code, rejection.reason)], None)
+        self._check_rejects()
+
+    def _check_rejects(self) -> None:
+        """Make sure that there are not too many rejects.
+
+        Raises:
+            TargetError: If there are.
+        """
+        if self.rejects is not None:
+            self.rejects.check()
 
     def count_rejected_before(self) -> None:
         """Count a record that an earlier run rejected, as far as brakes are concerned.
@@ -208,6 +228,7 @@ class Outcomes:
         """
         if self.rejects is not None:
             self.rejects.count_before()
+            self.rejects.check()
         elif self.dry_run is not None:
             self.dry_run.reject()
 
@@ -229,14 +250,14 @@ class Outcomes:
     ) -> None:
         if self.rejects is None or not records:
             return
-        for _, code, _ in records:
-            self.summary.reject(stream.name, code)
         self.rejects.add(
             [
                 Reject(origin.message, stream.name, code, text, task_id)
                 for origin, code, text in records
             ]
         )
+        for _, code, _ in records:
+            self.summary.reject(stream.name, code)
         if self.memory is not None:
             memory = self.memory.stream(stream.name)
             for origin, _, _ in records:
@@ -251,6 +272,7 @@ class Outcomes:
             self.count_reject(stream.name, fault[0])
             return
         self._set_aside(stream, [(origin, *fault)], leftover.task_id)
+        self._check_rejects()
 
     def receive_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, position: int

@@ -148,8 +148,9 @@ class Pipeline:
         if memory is not None:
             memory.cover(place)
         try:
-            sys.stdout.buffer.write(encode_json(state) + b"\n")
-            sys.stdout.buffer.flush()
+            with self._progress.aside():
+                sys.stdout.buffer.write(encode_json(state) + b"\n")
+                sys.stdout.buffer.flush()
         except (OSError, ValueError, AttributeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is closed"
             again = (
@@ -223,7 +224,12 @@ class Pipeline:
             if name not in self.router.streams_seen:
                 hint = nearest(name, self.router.streams_seen)
                 logger.warning("streams.%s: no such stream came%s", name, hint)
-        self._log_summary()
+        if self._reader.was_empty:
+            logger.warning(
+                "the input held no message: the tap wrote nothing, not even a SCHEMA. Look at the "
+                "tap's log"
+            )
+        self._progress.close()
 
     def fail(self, error: BaseException) -> None:
         """Await what is in flight after a failure, and say what else failed or was abandoned.
@@ -246,14 +252,16 @@ class Pipeline:
             logger.error("abandoned: %s; Altcraft may still complete it, and %s", line, again)
         for line in delivered:
             logger.error("%s was delivered, but its STATE could not be written to stdout", line)
-        self._log_summary()
+        if not self.settings.dry_run:
+            self.outcomes.summary.account(self._window.doubts())
+        self._progress.close()
 
     def has_threads(self) -> bool:
         """Tell whether a worker is still in a request, after the end."""
         return self._window.has_threads()
 
-    def _log_summary(self) -> None:
-        self._progress.close()
+    def say_what_became(self) -> None:
+        """Log the counts of each stream, after the end in whatever way."""
         for line in self.outcomes.summary.lines():
             logger.info(line)
         if self.outcomes.dry_run is not None:
@@ -261,3 +269,14 @@ class Pipeline:
                 logger.info(line)
         for level, line in self.outcomes.summary.subscription_lines():
             logger.log(level, line)
+        rejected = self.outcomes.summary.rejected()
+        if rejected and self.outcomes.rejects is not None:
+            ((code, number),) = rejected.most_common(1)
+            logger.warning(
+                "records rejected: %d, most often for '%s' (%d). They stand in %s, each with its "
+                "reason; mend and replay them",
+                rejected.total(),
+                code,
+                number,
+                self.settings.rejects_path,
+            )

@@ -57,7 +57,6 @@ class Rejects:
 
         Raises:
             OutputError: If they cannot be written.
-            TargetError: If there are more than `max_rejects` in this run.
         """
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
         lines: list[bytes] = []
@@ -76,22 +75,22 @@ class Rejects:
                 }
                 lines.append(encode_json(message))
             self._file.append(lines)
-            self._check()
 
     def count_before(self) -> None:
-        """Count a record that an earlier run rejected, just as it is.
+        """Count a record that an earlier run rejected, just as it is."""
+        with self._lock:
+            self._number += 1
+
+    def check(self) -> None:
+        """Make sure that there are not too many.
 
         Raises:
             TargetError: If there are more than `max_rejects` in this run.
         """
-        with self._lock:
-            self._number += 1
-            self._check()
-
-    def _check(self) -> None:
-        if self._most is not None and self._number > self._most:
+        number = self._number
+        if self._most is not None and number > self._most:
             raise TargetError(
-                f"{self._number} records were rejected, more than max_rejects ({self._most}): "
+                f"{number} records were rejected, more than max_rejects ({self._most}): "
                 f"rather a wrong setting than bad records. They stand in {self._file.path}; "
                 "STATE stays before those of the last batch"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 import sys
 import typing as t
@@ -29,6 +30,7 @@ from target_altcraft.cli import run
 from target_altcraft.codec import encode_json
 from target_altcraft.errors import Rejection, TargetError, UndeliverableRecord
 from target_altcraft.pipeline import Pipeline
+from target_altcraft.progress import is_for_a_person
 from target_altcraft.reader import LineReader
 from target_altcraft.route import Output
 from target_altcraft.settings_schema import SCHEMA
@@ -130,6 +132,10 @@ class TargetAltcraft(Target):
             setup_mapper=setup_mapper,
             message_reader=self.reader,
         )
+        if is_for_a_person(os.environ) and "SINGER_SDK_LOG_CONFIG" not in os.environ:
+            # A metric for each batch would push the summary off the screen.
+            is_debugging = self.metrics_logger.isEnabledFor(logging.DEBUG)
+            self.metrics_logger.setLevel(logging.DEBUG if is_debugging else logging.WARNING)
         self.max_parallelism = 1  # the SDK's own drain has nothing to do but to end the sinks
 
     @classmethod

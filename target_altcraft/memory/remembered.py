@@ -178,6 +178,16 @@ class Remembered:
         cursor = db.execute("INSERT INTO mapping (stream, digest) VALUES (?, ?)", (stream, digest))
         return t.cast("int", cursor.lastrowid), False
 
+    def has_ended_well_since(self, stream: int, id_: bytes) -> bool:
+        """Tell whether a run has ended well since a version was delivered or last seen."""
+        with self._journal.reading() as db:
+            row = db.execute(
+                "SELECT 1 FROM run WHERE ended_well = 1 AND id < :run AND id >= "
+                "(SELECT max(run) FROM version WHERE stream = :stream AND id = :id) LIMIT 1",
+                {"run": self.run, "stream": stream, "id": id_},
+            ).fetchone()
+        return row is not None
+
     def begin_resend(self, stream: int) -> None:
         """Note that a resend of a stream begins with this run."""
         with self._journal.soon() as db:

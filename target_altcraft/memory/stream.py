@@ -22,6 +22,7 @@ from target_altcraft.memory.versions import (
 if t.TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from target_altcraft.memory.bookmark_watch import BookmarkWatch
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.profile import Entry, Origin
@@ -86,6 +87,7 @@ class StreamMemory:
         boundary: What format 1 knew of its greatest bookmark.
         is_baseline: Whether everything that comes is taken as delivered.
         touches: Whether it is to be noted that a version was met again.
+        watch: Looks whether the tap reads from before the newest bookmark.
     """
 
     def __init__(  # noqa: PLR0913 - what is known of a stream
@@ -100,6 +102,7 @@ class StreamMemory:
         boundary: format1.Boundary | None = None,
         is_baseline: bool = False,
         touches: bool = False,
+        watch: BookmarkWatch | None = None,
     ) -> None:
         self.row = row
         self.send_again = send_again
@@ -108,6 +111,7 @@ class StreamMemory:
         self.known_before = 0
         self.met = 0
         self.tail_was_met = False
+        self.watch = watch
         self._remembered = remembered
         self._settings = settings
         since = row.resend_since or 0  # a resend sends again what was done before it began
@@ -144,6 +148,8 @@ class StreamMemory:
         """Return what is to become of each record, in their order."""
         versions = [arrival.origin.version for arrival in arrivals]
         self.met += len(arrivals)
+        if self.watch is not None and self.watch.may_speak(min(versions)):
+            self.watch.look(a.origin.version for a in arrivals if a.rejection is None)
         if self._repeats and self._remembered.are_delivered(
             self.row.id, self.row.mapping, versions
         ):
@@ -407,6 +413,7 @@ class StreamMemory:
         """Take over what this run did under an earlier SCHEMA of the stream."""
         self.known_before, self.met = before.known_before, before.met
         self.tail_was_met = before.tail_was_met
+        self.watch = before.watch or self.watch
         self._pending = before._pending
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 
