@@ -53,7 +53,7 @@ def _fault(path: str, text: str, error: json.JSONDecodeError) -> str:
             f"the configuration file {path} is YAML, and --config takes JSON; under Meltano, "
             "settings stand in meltano.yml, and Meltano writes the JSON itself"
         )
-    why = error.msg.partition(":")[0]  # what follows may be a character of the file
+    why = error.msg.partition(": ")[0]  # what follows may be a character of the file
     return (
         f"the configuration file {path} is not valid JSON: line {error.lineno}, column "
         f"{error.colno}: {why}"
