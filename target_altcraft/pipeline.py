@@ -218,7 +218,16 @@ class Pipeline:
         self._log_summary()
 
     def fail(self, error: BaseException) -> None:
-        """Await what is in flight after a failure, and say what else failed or was abandoned."""
+        """Await what is in flight after a failure, and say what else failed or was abandoned.
+
+        If it was the input that failed, batches that are full are sent first: with a journal, their
+        records may still be waiting for its word.
+        """
+        if self._window.is_sound():
+            try:
+                self.router.judge_lot()
+            except Exception as another:  # noqa: BLE001 - the first failure is what is raised
+                self._window.fail(another)
         self._window.drain()
         self._window.say_unraised(error)
         again = "a rerun without journal_path sends these again"

@@ -185,7 +185,7 @@ def test_the_warning_comes_also_after_a_failure_and_for_what_was_sent_only(
     deliver: Deliver,
 ) -> None:
     messages = [schema(), schema("orders"), customer(1), customer(2), "broken"]
-    result = deliver(messages)
+    result = deliver(messages, {"batch_size_rows": 2})
     assert result.status == 1
     lines = [line for line in result.log("WARNING") if "carried a subscription" in line]
     assert [line.split(";")[0] for line in lines] == [f"stream 'customers': {NONE_CARRIED}"]

@@ -71,12 +71,16 @@ def test_a_report_after_success(sandbox: Sandbox, deliver: Deliver, path: Path) 
             "without_subscription": 5,
         }
     }
-    assert [task["task_id"] for task in report["tasks"]] == [task.id for task in sandbox.tasks]
+    lost, *tasks = report["tasks"]  # its halves went out instead
+    assert (lost["state"], lost["outcome"], lost["was_in_doubt"]) == ("split", "unknown", True)
+    assert (lost["task_id"], lost["accepted"], lost["profiles"]) == (None, None, 2)
+    assert [task["profiles"] for task in tasks] == [1, 1, 1, 1, 1]  # no larger body was accepted
+    assert [task["task_id"] for task in tasks] == [task.id for task in sandbox.tasks]
     assert delivered_by(report) == len(sandbox.entries) == 5
-    assert [task["bytes"] for task in report["tasks"]] == [t.body_bytes for t in sandbox.tasks]
-    assert [task["polls"] for task in report["tasks"]] == [len(t.polls) for t in sandbox.tasks]
-    assert report["tasks"][0]["retries"] == 2
-    for task in report["tasks"]:
+    assert [task["bytes"] for task in tasks] == [t.body_bytes for t in sandbox.tasks]
+    assert [task["polls"] for task in tasks] == [len(t.polls) for t in sandbox.tasks]
+    assert [task["retries"] for task in tasks] == [1, 0, 0, 0, 0]
+    for task in tasks:
         assert task["submitted"] <= task["accepted"] <= task["finished"] <= report["seconds"]
     assert report["settings"]["workflow_id"] == 1
     assert "token" not in report["settings"]
@@ -147,7 +151,7 @@ def test_a_report_after_a_signal_or_a_crash_and_after_the_resumed_run(
     result = deliver(messages, more)
     assert result.status == 0, result.stderr
     report = read(path)
-    assert report["streams"]["customers"]["skipped"] == {"settled from the journal": 3}
+    assert report["streams"]["customers"]["skipped"] == {"delivered before": 3}
     assert report["tasks"] == []
     assert len(sandbox.entries) == 3
 
@@ -175,9 +179,28 @@ def test_a_page_holds_everything_it_needs(deliver: Deliver, tmp_path: Path) -> N
     assert "example.com" not in page
 
 
-def test_a_report_that_cannot_be_written_warns(deliver: Deliver, tmp_path: Path) -> None:
+def test_a_report_in_a_folder_that_is_missing_is_refused_at_the_start(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path
+) -> None:
     settings = {"report_path": str(tmp_path / "missing" / "report.html")}
     result = deliver([schema(), customer(1), state(1)], settings)
+    assert (result.status, result.states) == (1, [])
+    assert "report_path" in result.error
+    assert sandbox.entries == []
+
+
+def test_a_report_that_cannot_be_written_in_the_end_warns(
+    config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    settings = {**config, "report_path": str(folder / "report.html"), "batch_size_rows": 1}
+    with TargetProcess(settings, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(target.states, "the run goes well")
+        folder.rmdir()
+        target.close_input()
+        result = target.wait()
     assert (result.status, result.bookmarks) == (0, [1])
     assert sum("report_path: " in line for line in result.log("WARNING")) == 1
 

@@ -215,7 +215,7 @@ class Sender:
             suspect = self._suspects.pop()
             if self._limit.cap(suspect.size):
                 logger.warning(
-                    "%s: a body of %d bytes was lost without an answer, and its halves were "
+                    "%s: the outcome of a body of %d bytes was unknown, and its halves were "
                     "accepted: the host may not take one of that size. Bodies stay below it from "
                     "here on; set batch_size_bytes to the host's limit",
                     self.batch,

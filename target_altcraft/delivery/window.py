@@ -99,6 +99,20 @@ class Window:
         if self._wakeup.signum is not None:
             raise Stopped(self._wakeup.signum, f"stopped by signal {self._wakeup.signum}")
 
+    def is_sound(self) -> bool:
+        """Tell whether batches may still be offered: no signal came, and no worker failed."""
+        return self._failure is None and self._wakeup.signum is None
+
+    def fail(self, error: BaseException) -> None:
+        """Note a failure: nothing more is submitted; if it is not the first, it is logged."""
+        self._halt.set()
+        with self._lock:
+            first = self._failure is None
+            if first:
+                self._failure = error
+        if not first and error is not self._failure:
+            _say_also(error)
+
     def offer(self, batch: Batch) -> None:
         """Hand a batch to a worker; wait until the window and its customers are free.
 
@@ -297,7 +311,7 @@ class Window:
         except (Halted, Abandoned):
             pass  # the main thread knows why
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self._fail(error)
+            self.fail(error)
         with self._lock:
             self._errands -= 1
 
@@ -311,7 +325,7 @@ class Window:
         except Abandoned:
             return  # still listed as at work
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self._fail(error)
+            self.fail(error)
             self._leave(batch)
         else:
             with self._lock:
@@ -320,22 +334,13 @@ class Window:
             try:
                 self._settled(batch)
             except BaseException as error:  # noqa: BLE001 - the main thread raises it
-                self._fail(error)
+                self.fail(error)
             with self._lock:
                 del self._acknowledging[batch.number]
 
     def _leave(self, batch: Batch) -> None:
         with self._lock:
             del self._senders[batch.number]
-
-    def _fail(self, error: BaseException) -> None:
-        self._halt.set()
-        with self._lock:
-            first = self._failure is None
-            if first:
-                self._failure = error
-        if not first:
-            _say_also(error)
 
 
 def _say_not_sent(batch: Batch, number: int) -> None:

@@ -258,6 +258,7 @@ class Remembered:
                     for id_, known, entry in met
                 ),
             )
+            db.execute("UPDATE stream SET mapping = ? WHERE id = ?", (mapping, stream))
 
     def boundary(self, stream: int, settings: StreamSettings) -> format1.Boundary | None:
         """Return what was carried over of a stream's boundary, None if nothing was."""

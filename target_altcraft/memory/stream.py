@@ -159,7 +159,7 @@ class StreamMemory:
         if self._remembered.may_write:
             self._remembered.meet(self.row.id, met) if met else None
             self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
-            self._take_baseline(arrivals, judgements)
+        self._take_baseline(arrivals, judgements)
         return judgements
 
     def _are_new(self, versions: Sequence[bytes]) -> bool:
