@@ -597,3 +597,19 @@ def test_an_unknown_setting_that_looks_like_a_brake_stops_the_run_and_others_war
     result = deliver(messages, {"hard_delete": True})
     assert (result.status, result.bookmarks) == (0, [1])
     assert "unknown setting 'hard_delete' is ignored" in result.log("WARNING")
+
+
+def test_a_key_that_comes_again_while_the_first_profiles_are_out_waits_for_its_outcome(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path
+) -> None:
+    sandbox.task_seconds = lambda number, _: 0.5 if number == 1 else 0
+    head = schema(key_properties=["id"])
+    again = [customer(5, _fname="Zoe"), customer(5, _fname="Zoe"), customer(0, _fname="Zoe")]
+    result = deliver(
+        [head, *map(customer, range(6)), *again, state(1)],
+        {"canary_rows": 2, "journal_path": str(tmp_path / "journal"), "send_again": "changed"},
+    )
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    assert sandbox.tasks[0].size == 2
+    assert sorted(submitted(sandbox)) == [0, 0, 1, 2, 3, 4, 5, 5]
+    assert "skipped, not changed: 1" in result.stderr
