@@ -14,11 +14,11 @@ from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.delivery.recall import recall
 from target_altcraft.delivery.scenario import check_scenario
 from target_altcraft.delivery.window import Window
-from target_altcraft.errors import OutputError, TargetError
+from target_altcraft.errors import OutputError
+from target_altcraft.names import nearest
 from target_altcraft.outcomes import Outcomes
 from target_altcraft.progress import Progress
 from target_altcraft.router import Router
-from target_altcraft.settings import nearest
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,6 @@ class Pipeline:
         limit = SizeLimit(settings.batch_size_bytes)
         self._reader = reader
         self._handed_over = handed_over
-        self._profiles = 0
         self._covered: int | None = None  # place in the input that the last printed STATE covers
         self._checkpoints = Checkpoints(self._write_state)
         self._window = Window(
@@ -75,11 +74,12 @@ class Pipeline:
             limit,
             reader.wakeup,
             self.outcomes,
+            holds=self.outcomes.brakes.holds,
             settled=self._batch_settled,
             tick=self._say_progress,
         )
         self._batches = OpenBatches(
-            max_rows=settings.batch_size_rows,
+            max_rows=partial(self.outcomes.brakes.room, most=settings.batch_size_rows),
             limit=limit,
             token=settings.token,
             next_number=self._checkpoints.open_batch,
@@ -104,31 +104,20 @@ class Pipeline:
             self._window.run_errands([partial(check_scenario, stream=stream, window=self._window)])
 
     def _hand_over(self, batch: Batch) -> None:
+        brakes = self.outcomes.brakes
         self._handed_over(batch)
-        self._count(batch)
+        self.outcomes.summary.batched[batch.stream.name] += len(batch.entries)
+        brakes.batched(batch)
+        brakes.handed_over(batch)
         if self.outcomes.dry_run is not None:
             self.outcomes.dry_run.add(batch)
+            brakes.settle(batch)
             self.router.batch_settled(batch)
         else:
             self._window.offer(batch)
 
-    def _count(self, batch: Batch) -> None:
-        """Count a batch's profiles.
-
-        Raises:
-            TargetError: If they would be more than `max_profiles`.
-        """
-        limit = self.settings.max_profiles
-        self.outcomes.summary.batched[batch.stream.name] += len(batch.entries)
-        self._profiles += len(batch.entries)
-        if limit is not None and self._profiles > limit:
-            raise TargetError(
-                f"{batch} would bring this run to {self._profiles} profiles, more than "
-                f"max_profiles ({limit}); it was not sent. If so many are right, raise "
-                "max_profiles; if not, look at the tap's bookmark"
-            )
-
     def _batch_settled(self, batch: Batch) -> None:
+        self.outcomes.brakes.settle(batch)
         self.router.batch_settled(batch)
         self._checkpoints.settle(batch.number)
 
@@ -167,6 +156,7 @@ class Pipeline:
     def tick(self) -> None:
         """Do what is due while the input is read; called before each wait for it."""
         self._window.check()
+        self._window.send_parked()
         self.router.judge_lot(may_wait=False)
         self._batches.close_aged()
         self._progress.tick()
@@ -211,9 +201,11 @@ class Pipeline:
         """
         self.router.judge_lot()
         self._batches.close_all()
+        self.outcomes.brakes.input_ended()
         self._window.drain()
         self._window.check()
         self._window.close()
+        self.outcomes.brakes.judge_at_end()
         if self.outcomes.memory is not None and not self.settings.dry_run:
             self.outcomes.memory.end_well(
                 self.router.streams_seen,

@@ -9,7 +9,6 @@ import typing as t
 import msgspec
 
 from target_altcraft.codec import decode_json, encode_json
-from target_altcraft.errors import TargetError
 from target_altcraft.files import JsonLines
 
 IN_DOUBT = "in_doubt"
@@ -33,17 +32,14 @@ class Reject(msgspec.Struct, frozen=True):
 class Rejects:
     """The rejects file: valid Singer messages, each stream's SCHEMA before its first record.
 
-    Its lock guards the number of rejects and the schemas already written.
+    Its lock guards the schemas already written, and keeps each before its records.
 
     Args:
         path: Setting `rejects_path`.
-        most: Setting `max_rejects`; None if unlimited.
     """
 
-    def __init__(self, path: str, most: int | None) -> None:
+    def __init__(self, path: str) -> None:
         self._file = JsonLines(path, "rejects_path")
-        self._most = most
-        self._number = 0
         self._schemas: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
@@ -61,7 +57,6 @@ class Rejects:
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
         lines: list[bytes] = []
         with self._lock:
-            self._number += len(rejects)
             for reject in rejects:
                 message = decode_json(reject.message)
                 if schema := self._schemas.pop(message["stream"], None):
@@ -75,25 +70,6 @@ class Rejects:
                 }
                 lines.append(encode_json(message))
             self._file.append(lines)
-
-    def count_before(self) -> None:
-        """Count a record that an earlier run rejected, just as it is."""
-        with self._lock:
-            self._number += 1
-
-    def check(self) -> None:
-        """Make sure that there are not too many.
-
-        Raises:
-            TargetError: If there are more than `max_rejects` in this run.
-        """
-        number = self._number
-        if self._most is not None and number > self._most:
-            raise TargetError(
-                f"{number} records were rejected, more than max_rejects ({self._most}): "
-                f"rather a wrong setting than bad records. They stand in {self._file.path}; "
-                "STATE stays before those of the last batch"
-            )
 
     def close(self) -> None:
         """Close the file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import typing as t
 from collections import deque
+from operator import length_hint
 
 import msgspec
 
@@ -20,6 +21,7 @@ from target_altcraft.profile import NO_ORIGIN, Origin
 from target_altcraft.rejects import IN_DOUBT, rejection_of
 from target_altcraft.results import item_fault
 from target_altcraft.route import make_route
+from target_altcraft.summary import DELETED, DROPPED, NO_STREAM
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,9 +39,9 @@ logger = logging.getLogger(__name__)
 
 _LOT, _MOST = 1000, 5000
 """Records of a lot: as a rule, and while the journal is busy."""
+_JUDGED_EVERY = 1000
+"""After so many records the streams are judged by what was rejected of them."""
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
-NO_STREAM = "no such output stream"
-DROPPED = "dropped by the stream map"
 
 
 class _State(t.NamedTuple):
@@ -174,12 +176,15 @@ class Router:
         for route in routes:
             self._summary.read[route.name] += 1
             if is_deleted:
-                self._summary.skip(route.name, "deleted at the source")
+                self._summary.skip(route.name, DELETED)
                 continue
             try:
                 self._take(route, record, rejection, line)
             except Rejection as fault:
                 self._reject(route, record, fault, line, is_replay=rejection is not None)
+        if self.place % _JUDGED_EVERY == 0:
+            self.judge_lot()
+            self._outcomes.brakes.judge_all()
 
     def _routes_of_replay(self, routes: list[Route], rejection: Mapping[str, t.Any]) -> list[Route]:
         """Return the routes that a replayed reject takes: the one that rejected it."""
@@ -266,6 +271,7 @@ class Router:
         if self._lot:
             self._lot.append(_State(value, self.place))
         else:
+            self._outcomes.brakes.judge_all()
             self._checkpoints.add(value, self.place)
 
     def _say_what_cannot_be_told(self, value: t.Any) -> None:  # noqa: ANN401
@@ -303,6 +309,8 @@ class Router:
         judged = self._judged([item for item in lot if not isinstance(item, _State)])
         for item in lot:
             if isinstance(item, _State):
+                left = {name: length_hint(rest) for name, rest in judged.items()}
+                self._outcomes.brakes.judge_all(left)
                 self._checkpoints.add(item.value, item.place)
                 continue
             route, arrival = item
@@ -428,8 +436,7 @@ class Router:
                 "rejected by an earlier run and has not changed. Mend it, drop it by a stream map, "
                 "or set rejects_path to have such records set aside",
             )
-        self._summary.skip(route.name, Verdict.REJECTED_BEFORE.value)
-        self._outcomes.count_rejected_before()
+        self._outcomes.count_rejected_before(route.name)
 
     def _reject_leftover(self, route: Route, origin: Origin, judgement: Judgement) -> None:
         """Set aside a record that a task of an earlier run did not import.

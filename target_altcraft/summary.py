@@ -17,6 +17,29 @@ _UNHEARD = (
 )
 
 
+DELETED = "deleted at the source"
+DROPPED = "dropped by the stream map"
+NO_STREAM = "no such output stream"
+REJECTED_BEFORE = "rejected before"
+_NO_PROFILES = (DELETED, DROPPED, NO_STREAM)
+"""Why a record is skipped that was never to become a profile."""
+
+
+class Shares(t.NamedTuple):
+    """What a stream is judged by: how many profiles came, and what is known of them.
+
+    `rejected` counts those that an earlier run rejected as well; `good` are those that need not be
+    sent, because they were delivered before, say. `reason` is the most frequent one of the
+    rejected, empty if there is none.
+    """
+
+    profiles: int
+    delivered: int
+    rejected: int
+    good: int
+    reason: str
+
+
 @dataclass(slots=True)
 class StreamCounts:
     """The counts of one output stream; `rejected`, `skipped` and `in_doubt` are by reason.
@@ -116,6 +139,31 @@ class Summary:
 
     def _counts(self, stream: str) -> StreamCounts:
         return self._others.setdefault(stream, StreamCounts())
+
+    def rejecting(self) -> list[str]:
+        """Return the streams of which something was rejected, now or before."""
+        with self._lock:
+            return [
+                stream
+                for stream, counts in self._others.items()
+                if counts.rejected or counts.skipped[REJECTED_BEFORE]
+            ]
+
+    def shares(self, stream: str) -> Shares:
+        """Return what a stream is judged by."""
+        with self._lock:
+            counts = self._counts(stream)
+            skipped = counts.skipped
+            before = skipped[REJECTED_BEFORE]
+            no_profiles = sum(skipped[reason] for reason in _NO_PROFILES)
+            reasons = counts.rejected + Counter({REJECTED_BEFORE: before})
+            return Shares(
+                profiles=self.read[stream] - no_profiles,
+                delivered=counts.delivered,
+                rejected=reasons.total(),
+                good=skipped.total() - no_profiles - before,
+                reason=next((reason for reason, _ in reasons.most_common(1)), ""),
+            )
 
     def delivered(self) -> int:
         """Return the number of imported profiles of all streams."""

@@ -23,12 +23,14 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.sinks import Sink
 
+from target_altcraft import environment, names
 from target_altcraft import settings as settings_module
 from target_altcraft.batch_files import rows
 from target_altcraft.cli import check as check_run
 from target_altcraft.cli import run
 from target_altcraft.codec import encode_json
-from target_altcraft.errors import Rejection, TargetError, UndeliverableRecord
+from target_altcraft.config_file import read_config_file
+from target_altcraft.errors import Rejection, SettingsError, TargetError, UndeliverableRecord
 from target_altcraft.pipeline import Pipeline
 from target_altcraft.progress import is_for_a_person
 from target_altcraft.reader import LineReader
@@ -120,11 +122,16 @@ class TargetAltcraft(Target):
         if parse_env_config:
             given |= settings_module.from_environment(os.environ, schema)
         given = settings_module.coerce(given, schema)
-        errors = settings_module.check(given, schema) if validate_config else []
-        if errors:
-            raise ConfigValidationError("; ".join(errors), errors=errors, schema=schema)
-        for warning in settings_module.unknown_names(given, schema):
+        unread = list(environment.unread(os.environ, given, schema, is_read=parse_env_config))
+        if validate_config:
+            errors = settings_module.check(given, schema)
+            errors += [variable.text for variable in unread if variable.is_brake]
+            if errors:
+                raise ConfigValidationError("; ".join(errors), errors=errors, schema=schema)
+        for warning in names.unknown_names(given, schema):
             self.logger.warning(warning)
+        for variable in unread:
+            self.logger.warning(variable.text)
         self.reader = message_reader if isinstance(message_reader, LineReader) else LineReader()
         super().__init__(
             config=given,
@@ -300,16 +307,15 @@ class TargetAltcraft(Target):
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> t.Any:  # noqa: ANN401
-        """Read the configuration files, with one message for a file that cannot be read."""
+        """Read the configuration files; one that cannot be read is told with the place."""
+        given = super().cb_config(ctx, param, tuple(each for each in value if each == "ENV"))
         try:
-            return super().cb_config(ctx, param, value)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise click.ClickException(f"the configuration file cannot be read: {why}") from None
-        except (ValueError, TypeError):
-            raise click.ClickException(
-                f"the configuration file is not a JSON object: {', '.join(value)}"
-            ) from None
+            for path in value:
+                if path != "ENV":
+                    given.config |= read_config_file(path)
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+        return given
 
     @classmethod
     def invoke(  # type: ignore[override]

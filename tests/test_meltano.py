@@ -6,14 +6,11 @@ pytest's cache folder. The database server is Debian's, a cluster of the test's 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pwd
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import typing as t
 from decimal import Decimal
@@ -22,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import TOKEN, TargetProcess, wait_for
+from installed import installed
 
 from target_altcraft.sandbox import Sandbox, Workflow
 
@@ -64,19 +62,7 @@ insert into customers values
 @pytest.fixture
 def tap(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
     """The tap's command; the first run of the suite installs it."""
-    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
-    version = ".".join(map(str, sys.version_info[:2]))
-    folder = cache.mkdir(f"tap-postgres-{version}") if cache else tmp_path
-    venv, stamp = folder / "venv", folder / "installed"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text() != TAP:
-            shutil.rmtree(venv, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-            pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, TAP], check=True)
-            stamp.write_text(TAP)
-    return venv / "bin" / "tap-postgres"
+    return installed(pytestconfig, tmp_path, "tap-postgres", TAP) / "tap-postgres"
 
 
 class Postgres:

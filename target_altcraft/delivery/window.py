@@ -52,17 +52,20 @@ class Window:
         limit: Most bytes of a body; narrowed by what the host refuses.
         wakeup: Rung whenever the main thread may have something to do.
         outcomes: Where it is written down what becomes of requests and records.
+        holds: Tells whether a batch must wait for an earlier one of its stream; such a batch is
+            parked in a slot of its own, so that other streams go on.
         settled: Called by a worker when every record of a batch is settled.
         tick: Called by the main thread at least once a second while it waits.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is beside the road
         self,
         settings: Settings,
         limit: SizeLimit,
         wakeup: Wakeup,
         outcomes: Outcomes,
         *,
+        holds: Callable[[Batch], bool],
         settled: Callable[[Batch], None],
         tick: Callable[[], None],
     ) -> None:
@@ -70,6 +73,7 @@ class Window:
         self._limit = limit
         self._wakeup = wakeup
         self._outcomes = outcomes
+        self._holds = holds
         self._settled = settled
         self._tick = tick
         self._shared = Shared()
@@ -79,6 +83,7 @@ class Window:
         self._senders: dict[int, Sender] = {}  # by the number of their batch
         self._acknowledging: dict[int, Batch] = {}  # delivered; their STATE is being written
         self._doubts: dict[str, Counter[str]] = {}  # by stream, of batches that were left
+        self._parked: list[Batch] = []  # belongs to the main thread
         self._errands = 0
         self._failure: BaseException | None = None
 
@@ -113,11 +118,25 @@ class Window:
     def offer(self, batch: Batch) -> None:
         """Hand a batch to a worker; wait until the window and its customers are free.
 
+        A batch that is held is parked, if that leaves a slot free; else it waits here.
+
         Raises:
             TargetError: If the run must end instead; the batch was not sent then.
         """
         while not self._admit(batch):
+            if self._holds(batch) and self._taken() < self._settings.max_in_flight - 1:
+                self._parked.append(batch)
+                return
             self._wait()
+
+    def send_parked(self) -> None:
+        """Hand over the parked batches that need not wait any more, in their order."""
+        if self._shared.halt.is_set() or self._wakeup.signum is not None:
+            return
+        waiting, self._parked = self._parked, []
+        for batch in waiting:
+            if not self._admit_now(batch):
+                self._parked.append(batch)
 
     def run_errands(self, errands: Sequence[Errand]) -> None:
         """Have the workers do something that is no batch, and wait until it is done.
@@ -126,7 +145,7 @@ class Window:
             TargetError: If one of them failed, or the run must end.
         """
         for errand in errands:
-            while self._errands + self._at_work() >= self._settings.max_in_flight:
+            while self._errands + self._taken() >= self._settings.max_in_flight:
                 self.check()
                 self._wait()
             self.check()
@@ -186,12 +205,19 @@ class Window:
         )
 
     def drain(self) -> None:
-        """Wait until nothing is at work, or until a signal's patience is over."""
+        """Wait until nothing is at work, or until a signal's patience is over.
+
+        What is parked is sent when it may; it is dropped after a failure of a worker, or a signal.
+        """
         deadline = None
-        while self._at_work():
+        while self._taken():
             if self._wakeup.signum is not None and deadline is None:
                 self._shared.halt.set()
                 deadline = time.monotonic() + self._settings.shutdown_seconds
+            if self._shared.halt.is_set():
+                for batch in self._parked:
+                    _say_not_sent(batch, len(batch.origins))
+                self._parked.clear()
             if deadline is not None and time.monotonic() >= deadline:
                 return
             self._wait(deadline)
@@ -249,19 +275,29 @@ class Window:
     def _at_work(self) -> int:
         return len(self._senders) + len(self._acknowledging)
 
+    def _taken(self) -> int:
+        """Return how many slots are taken."""
+        return self._at_work() + len(self._parked)
+
     def _wait(self, deadline: float | None = None) -> None:
         timeout = _TICK_SECONDS
         if deadline is not None:
             timeout = min(timeout, deadline - time.monotonic())
         self._wakeup.wait(timeout)
+        self.send_parked()
         self._tick()
 
     def _admit(self, batch: Batch) -> bool:
         self.check()
+        return self._admit_now(batch)
+
+    def _admit_now(self, batch: Batch) -> bool:
+        if self._holds(batch):
+            return False
         with self._lock:
-            if self._at_work() >= self._settings.max_in_flight:
+            if self._taken() >= self._settings.max_in_flight:
                 return False
-            others = [sender.batch for sender in self._senders.values()]
+            others = [*self._parked, *(sender.batch for sender in self._senders.values())]
             if any(batch.shares_customer_with(other) for other in others):
                 return False
             sender = self._senders[batch.number] = Sender(
@@ -304,8 +340,7 @@ class Window:
         try:
             sender.send(client)
         except Halted:
-            unsent = len(batch.origins) - sender.settled
-            logger.warning("%s: %d profiles not sent, the run is ending", batch, unsent)
+            _say_not_sent(batch, len(batch.origins) - sender.settled)
             self._leave(sender)
         except Abandoned:
             return  # still listed as at work
@@ -330,6 +365,10 @@ class Window:
 
     def _note_doubts(self, sender: Sender) -> None:
         self._doubts.setdefault(sender.batch.stream.name, Counter()).update(sender.doubts())
+
+
+def _say_not_sent(batch: Batch, number: int) -> None:
+    logger.warning("%s: %d profiles not sent, the run is ending", batch, number)
 
 
 def _say_also(error: BaseException) -> None:
