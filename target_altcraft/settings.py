@@ -75,6 +75,7 @@ class StreamSettings:
     send_again: SendAgain | None = None
     """None if it was not given: the default depends on the stream's SCHEMA."""
     bookmark_column: str | None = None
+    deleted_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

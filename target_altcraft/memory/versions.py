@@ -16,10 +16,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import typing as t
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 
-from target_altcraft.codec import encode_json, encode_sorted, to_utc
+from target_altcraft.codec import encode_json, encode_sorted, holds_no_number, to_utc
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +40,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _NAIVE_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of values that were brought to UTC
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
+_MOST_DIGITS = 40
 _DATE_AND_TIME = len("2024-05-06T12:00:00")
 
 
@@ -52,7 +53,7 @@ def stable_json(value: object) -> bytes:
     """Return JSON that is the same for equal values, also of texts that no UTF-8 can hold."""
     try:
         return encode_sorted(value)
-    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
         return json.dumps(value, sort_keys=True, default=str).encode()
 
 
@@ -64,19 +65,43 @@ def source_row(record: Mapping[str, t.Any]) -> dict[str, t.Any]:
 def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's type
     """Return a bookmark's value as 8 bytes, the same for each spelling of it.
 
-    Integers and moments sort as they do; other values become a digest.
+    Integers and moments sort as they do; other values become a digest. An integer that comes as a
+    text one night, because the source or the tap has changed the column's type, is still the same.
     """
     if value is None:
         return NO_BOOKMARK
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        value = int(value) if value.adjusted() < _DATE_AND_TIME else value
-    if isinstance(value, str) and value[4:5] == "-":
-        value = _moment(value)
+    if isinstance(value, str):
+        value = _moment(value) if value[4:5] == "-" else _number(value)
+    if isinstance(value, Decimal):
+        value = _plain(value)
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
         return (value + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
-    if isinstance(value, Decimal):
-        value = str(value.normalize())
     return digest(stable_json(value), BOOKMARK_BYTES)
+
+
+def _number(text: str) -> str | Decimal:
+    """Return the number that a text is, written as a tap would write it; else the text itself."""
+    if not text[-1:].isdigit() or len(text) > _MOST_DIGITS:
+        return text
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return number if str(number) == text else text  # `007` is a name
+
+
+def _plain(number: Decimal) -> int | str:
+    """Return a number in one spelling: an integer if it is one and not too large."""
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):  # NaN or infinite
+        return str(number)
+    if not number:
+        return 0
+    shown = "".join(map(str, digits)).rstrip("0")
+    exponent += len(digits) - len(shown)
+    if exponent >= 0 and number.adjusted() < _DATE_AND_TIME:
+        return int(number)
+    return f"{'-' if sign else ''}{shown}E{exponent}"
 
 
 def _moment(text: str) -> int | str:
@@ -137,7 +162,7 @@ class VersionMaker:
             bookmark = self._last_bytes
         try:
             text = encode_json(key) if self._keys else encode_sorted(key)
-        except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
             text = stable_json(key)
         return bookmark + blake2b(text, digest_size=KEY_BYTES).digest()
 
@@ -153,7 +178,11 @@ class VersionMaker:
 
 def source_digest(record: Mapping[str, t.Any]) -> bytes:
     """Return a digest of the source row, to tell whether a rejected record has changed."""
-    return digest(stable_json(source_row(record)), ENTRY_BYTES)
+    row = source_row(record)
+    text = stable_json(row)
+    if b"null" in text and holds_no_number(row):  # NaN is not null
+        text = json.dumps(row, sort_keys=True, default=str).encode()
+    return digest(text, ENTRY_BYTES)
 
 
 def bookmark_of(version: bytes) -> bytes:
