@@ -29,6 +29,7 @@ from target_altcraft.cli import check as check_run
 from target_altcraft.cli import run
 from target_altcraft.codec import as_written, encode_json, is_text
 from target_altcraft.errors import InputError, TargetError, UndeliverableRecord
+from target_altcraft.names import near
 from target_altcraft.pipeline import Pipeline
 from target_altcraft.reader import LineReader
 from target_altcraft.route import Output
@@ -159,6 +160,7 @@ class TargetAltcraft(Target):
                 where = f"stream '{stream}': its SCHEMA (line {self.reader.line_number} of the"
                 raise InputError(f"{where} input) {error}") from None
             self._known_schemas[stream] = schema, keys
+            self._check_deleted_column(stream, schema)
         outputs = [self._output(stream, each, keys, bookmarks) for each in self._maps(stream)]
         self.pipeline.router.enter(stream, outputs)
 
@@ -196,6 +198,20 @@ class TargetAltcraft(Target):
             raise fault or InputError(why) from None
         if fault is not None and self._maps(stream):
             raise fault
+
+    def _check_deleted_column(self, stream: str, schema: dict[str, t.Any]) -> None:
+        """Warn of a column that the tap does not know: nobody would be taken for deleted."""
+        for name in {each.stream_alias for each in self._maps(stream)}:
+            column = self.settings.stream(name).deleted_column
+            columns = schema.get("properties", {})
+            if column is not None and column not in columns:
+                self.logger.warning(
+                    "stream '%s': its SCHEMA names no column '%s', by which deleted_column would "
+                    "tell deleted records%s",
+                    name,
+                    column,
+                    near(column, columns),
+                )
 
     def _maps(self, stream: str) -> list[StreamMap]:
         """Return the stream maps of a stream, save those that leave it out."""
