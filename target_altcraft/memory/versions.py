@@ -72,8 +72,8 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
         return NO_BOOKMARK
     if isinstance(value, str):
         value = _moment(value) if value[4:5] == "-" else _number(value)
-    if isinstance(value, Decimal):
-        value = _plain(value)
+    if isinstance(value, Decimal) or (type(value) is int and abs(value) >= _MIDDLE):
+        value = _plain(Decimal(value))
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
         return (value + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
     return digest(stable_json(value), BOOKMARK_BYTES)
