@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import typing as t
@@ -253,8 +254,11 @@ class Outcomes:
         if self.memory is not None:
             memory = self.memory.stream(stream.name)
             for origin, _, _ in records:
-                source = source_digest(decode_json(origin.message)["record"])
-                memory.remember_rejected(id_of(origin.version), source, origin.place)
+                if not origin.version:
+                    continue
+                with contextlib.suppress(RecursionError):  # it is rejected again, then
+                    source = source_digest(decode_json(origin.message)["record"])
+                    memory.remember_rejected(id_of(origin.version), source, origin.place)
 
     def reject_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, fault: tuple[str, str]

@@ -9,13 +9,12 @@ from functools import partial
 
 from target_altcraft.batch import OpenBatches
 from target_altcraft.checkpoint import Checkpoints
-from target_altcraft.codec import encode_json
 from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.delivery.recall import recall
 from target_altcraft.delivery.scenario import check_scenario
 from target_altcraft.delivery.window import Window
 from target_altcraft.errors import OutputError
-from target_altcraft.names import nearest
+from target_altcraft.misspelt import nearest
 from target_altcraft.outcomes import Outcomes
 from target_altcraft.progress import Progress
 from target_altcraft.router import Router
@@ -121,11 +120,11 @@ class Pipeline:
         self.router.batch_settled(batch)
         self._checkpoints.settle(batch.number)
 
-    def _write_state(self, state: t.Any, place: int) -> None:  # noqa: ANN401 - whatever the tap says
+    def _write_state(self, state: bytes, place: int) -> None:
         """Emit a STATE: a whole line on stdout, flushed.
 
         Args:
-            state: Its value.
+            state: Its value as JSON.
             place: How many records of the input it covers.
 
         Raises:
@@ -138,7 +137,7 @@ class Pipeline:
             memory.cover(place)
         try:
             with self._progress.aside():
-                sys.stdout.buffer.write(encode_json(state) + b"\n")
+                sys.stdout.buffer.write(state + b"\n")
                 sys.stdout.buffer.flush()
         except (OSError, ValueError, AttributeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is closed"
@@ -160,6 +159,15 @@ class Pipeline:
         self.router.judge_lot(may_wait=False)
         self._batches.close_aged()
         self._progress.tick()
+
+    def send_what_was_read(self) -> None:
+        """Hand over every open batch, because what comes next in the input ends the run.
+
+        Raises:
+            TargetError: If the run must end for another reason.
+        """
+        self.router.judge_lot()
+        self._batches.close_all()
 
     # From the beginning to the end
 

@@ -339,7 +339,7 @@ BAD_INPUT: dict[str, tuple[list[t.Any], dict[str, t.Any], str]] = {
     "broken schema": (
         [schema(properties={"id": {"type": "hush"}})],
         {},
-        "a SCHEMA message holds no valid JSON schema",
+        "stream 'customers': its SCHEMA (line 1 of the input) is no valid JSON schema",
     ),
 }
 
@@ -375,9 +375,7 @@ def test_unknown_settings_and_streams_are_named(deliver: Deliver) -> None:
     result = deliver([schema(), customer(1), state(1)], settings)
     assert result.status == 0
     warnings = "\n".join(result.log("WARNING"))
-    assert "unknown setting 'match_colum' is ignored (did you mean 'match_column'?)" in (
-        warnings
-    )
+    assert "unknown setting 'match_colum' is ignored (did you mean 'match_column'?)" in (warnings)
     assert "streams.customrs: no such stream came (did you mean 'customers'?)" in warnings
 
 

@@ -11,6 +11,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 import tempfile
 import typing as t
 from decimal import Decimal

@@ -16,11 +16,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import typing as t
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from hashlib import blake2b
 
-from target_altcraft.codec import encode_json, encode_sorted, to_utc
+from target_altcraft.codec import encode_json, encode_sorted, holds_no_number, to_utc
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,7 @@ _MIDDLE = 1 << 63
 _NAIVE_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of values that were brought to UTC
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
+_MOST_DIGITS = 40
 _DATE_AND_TIME = len("2024-05-06T12:00:00")
 _WITHOUT_FRACTION = {"-Z", "-+", "--"}  # 4th and 19th character
 _new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
@@ -58,7 +59,7 @@ def stable_json(value: object) -> bytes:
     """Return JSON that is the same for equal values, also of texts that no UTF-8 can hold."""
     try:
         return encode_sorted(value)
-    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
         return json.dumps(value, sort_keys=True, default=str).encode()
 
 
@@ -70,7 +71,8 @@ def source_row(record: Mapping[str, t.Any]) -> dict[str, t.Any]:
 def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's type
     """Return a bookmark's value as 8 bytes, the same for each spelling of it.
 
-    Integers and moments sort as they do; other values become a digest.
+    Integers and moments sort as they do; other values become a digest. An integer that comes as a
+    text one night, because the source or the tap has changed the column's type, is still the same.
     """
     if isinstance(value, str) and value[4:20:15] in _WITHOUT_FRACTION:
         try:
@@ -79,14 +81,12 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
             pass
     if value is None:
         return NO_BOOKMARK
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        value = int(value) if value.adjusted() < _DATE_AND_TIME else value
-    if isinstance(value, str) and value[4:5] == "-":
-        value = _moment(value)
+    if isinstance(value, str):
+        value = _moment(value) if value[4:5] == "-" else _number(value)
+    if isinstance(value, Decimal) or (type(value) is int and abs(value) >= _MIDDLE):
+        value = _plain(Decimal(value))
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
         return (value + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
-    if isinstance(value, Decimal):
-        value = str(value.normalize())
     return digest(stable_json(value), BOOKMARK_BYTES)
 
 
@@ -106,6 +106,31 @@ def _zone(text: str) -> int:
     """Return a zone's distance from UTC in microseconds."""
     offset = _parse(f"1970-01-01T00:00:00{text}").utcoffset()
     return 0 if offset is None else offset // _MICROSECOND
+
+
+def _number(text: str) -> str | Decimal:
+    """Return the number that a text is, written as a tap would write it; else the text itself."""
+    if not text[-1:].isdigit() or len(text) > _MOST_DIGITS:
+        return text
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return number if str(number) == text else text  # `007` is a name
+
+
+def _plain(number: Decimal) -> int | str:
+    """Return a number in one spelling: an integer if it is one and not too large."""
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):  # NaN or infinite
+        return str(number)
+    if not number:
+        return 0
+    shown = "".join(map(str, digits)).rstrip("0")
+    exponent += len(digits) - len(shown)
+    if exponent >= 0 and number.adjusted() < _DATE_AND_TIME:
+        return int(number)
+    return f"{'-' if sign else ''}{shown}E{exponent}"
 
 
 def _moment(text: str) -> int | str:
@@ -161,7 +186,7 @@ class VersionMaker:
             bookmark = self._last_bytes
         try:
             text = encode_json(key) if self._keys else encode_sorted(key)
-        except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
             text = stable_json(key)
         digester = _new_key_digest()
         digester.update(text)
@@ -181,7 +206,11 @@ class VersionMaker:
 
 def source_digest(record: Mapping[str, t.Any]) -> bytes:
     """Return a digest of the source row, to tell whether a rejected record has changed."""
-    return digest(stable_json(source_row(record)), ENTRY_BYTES)
+    row = source_row(record)
+    text = stable_json(row)
+    if b"null" in text and holds_no_number(row):  # NaN is not null
+        text = json.dumps(row, sort_keys=True, default=str).encode()
+    return digest(text, ENTRY_BYTES)
 
 
 def sorts(version: bytes) -> bool:
