@@ -56,6 +56,7 @@ class Export:
 
     records: collections.Counter[str]
     emails: set[str]
+    without_email: int
     state: t.Any
 
 
@@ -138,7 +139,7 @@ def heading(text: str) -> None:
 
 def read_export() -> Export:
     """Return what the tap will find."""
-    export = Export(collections.Counter(), set(), None)
+    export = Export(collections.Counter(), set(), 0, None)
     for path in sorted(CONFIG.parent.glob("*.singer")):
         with path.open(encoding="utf-8") as lines:
             for message in map(json.loads, lines):
@@ -147,7 +148,11 @@ def read_export() -> Export:
                 elif message["type"] == "RECORD":
                     record = message["record"]
                     export.records[message["stream"]] += 1
-                    export.emails.add(record.get("email") or record["customer_email"])
+                    email = record["customer_email" if "order_id" in record else "email"]
+                    if email:
+                        export.emails.add(email)
+                    else:
+                        export.without_email += 1
     return export
 
 
@@ -262,26 +267,57 @@ def report(view: Json, export: Export) -> list[str]:
     heading("What arrived")
     tasks, totals = view["tasks"], view["totals"]
     print(
-        f"{totals['profiles']} profiles, {totals['runs']} scenario runs, {totals['tasks']} tasks, "
-        f"{totals['requests']} requests\n"
+        f"{totals['profiles']} profiles, {totals['runs']} scenario runs, {totals['messages']} "
+        f"messages, {totals['tasks']} tasks, {totals['requests']} requests\n"
     )
-    print("task  scenario         matching    profiles     bytes  outcome")
+    print("task  scenario         matching    profiles  messaged     bytes  outcome")
     names = {workflow["id"]: workflow["name"] for workflow in view["workflows"]}
     for task in tasks:
         print(
             f"{task['number']:4}  {names[task['workflow_id']]:15}  {task['matching']:10} "
-            f"{task['delivered']:9} {task['body_bytes']:9}  {task['outcome']}"
+            f"{task['delivered']:9} {task['messaged']:9} {task['body_bytes']:9}  {task['outcome']}"
         )
-    print(f"\n{SAMPLES} of the profiles:")
-    by_runs = sorted(view["profiles"], key=lambda profile: len(profile["history"]), reverse=True)
-    for profile in by_runs[:SAMPLES]:
+    show_samples(view["profiles"], names)
+    return [*faults_of(view, export), *faults_of_messages(view, export)]
+
+
+def show_samples(profiles: list[Json], names: dict[int, str]) -> None:
+    """Print some profiles that were messaged, and some that only entered a scenario."""
+    by_runs = sorted(profiles, key=lambda profile: len(profile["history"]), reverse=True)
+    unheard = [profile for profile in by_runs if not profile["messages"]]
+    heard = [profile for profile in by_runs if profile["messages"]]
+    print(
+        f"\n{len(heard)} customers were messaged, {len(unheard)} entered a scenario and were not: "
+        "Altcraft sends\nto subscriptions, and without an address there is none. Some of both:"
+    )
+    for profile in [*heard[:SAMPLES], *unheard[:1]]:
         print(f"\n  {json.dumps(profile['fields'], ensure_ascii=False)}")
         for entered in profile["history"]:
             content = entered["entry"].get("content", {})
             what = f", order {content['order_id']} of {content['total']:.2f}" if content else ""
-            print(f"    entered {names[entered['workflow_id']]}{what}")
+            message = (
+                f"messaged by {entered['channel']} to {entered['address']}"
+                if entered["channel"]
+                else f"not messaged: {entered['reason']}"
+            )
+            print(f"    entered {names[entered['workflow_id']]}{what}; {message}")
 
+
+def faults_of_messages(view: Json, export: Export) -> list[str]:
+    """Return what is wrong with who was messaged: all who have an address, and nobody else."""
+    unheard = sum(not profile["messages"] for profile in view["profiles"])
     faults = []
+    if unheard != export.without_email:
+        faults.append(f"{unheard} customers were not messaged, {export.without_email} expected")
+    wanted = export.records.total() - export.without_email
+    if view["totals"]["messages_by_channel"] != {"email": wanted}:
+        faults.append(f"{view['totals']['messages_by_channel']} messages, {wanted} expected")
+    return faults
+
+
+def faults_of(view: Json, export: Export) -> list[str]:
+    """Return what is wrong with profiles, scenario runs and tasks."""
+    tasks, faults = view["tasks"], []
     streams = json.loads(CONFIG.read_text(encoding="utf-8"))["streams"]
     for stream, settings in streams.items():
         runs = sum(
@@ -291,8 +327,10 @@ def report(view: Json, export: Export) -> list[str]:
         )
         if runs != export.records[stream]:
             faults.append(f"{export.records[stream]} {stream} made {runs} scenario runs")
-    if {profile["fields"]["email"] for profile in view["profiles"]} != export.emails:
-        faults.append(f"{totals['profiles']} of {len(export.emails)} profiles arrived")
+    emails = [profile["fields"].get("email") for profile in view["profiles"]]
+    if {*filter(None, emails)} != export.emails or emails.count(None) != export.without_email:
+        wanted = len(export.emails) + export.without_email
+        faults.append(f"{len(emails)} of {wanted} profiles arrived")
     unfinished = [task["id"] for task in tasks if task["outcome"] != "completed"]
     if unfinished:
         faults.append(f"tasks not completed: {', '.join(unfinished)}")

@@ -33,6 +33,8 @@ TARGET = ROOT / "examples" / "customers.singer"
 SEED = 20250301
 CUSTOMERS = 300
 ORDERS = 420
+WITHOUT_EMAIL = 40
+"""One in so many customers gave no e-mail."""
 STATE_EVERY = 100
 """Records between two STATE messages."""
 
@@ -124,7 +126,7 @@ CUSTOMERS_SCHEMA: Json = {
             "customer_id": {"type": "integer"},
             "first_name": _TEXT,
             "last_name": _TEXT,
-            "email": {"type": "string"},
+            "email": _TEXT,
             "phone": _TEXT,
             "birth_date": _DATE,
             "city": _TEXT,
@@ -132,7 +134,7 @@ CUSTOMERS_SCHEMA: Json = {
             "registered_at": _DATE_TIME,
             "updated_at": {"type": "string", "format": "date-time"},
         },
-        "required": ["customer_id", "email", "updated_at"],
+        "required": ["customer_id", "updated_at"],
     },
     "key_properties": ["customer_id"],
     "bookmark_properties": ["updated_at"],
@@ -208,7 +210,7 @@ def customers(dice: Dice) -> Iterator[Json]:
         born = dt.date(1950, 1, 1) + dt.timedelta(days=dice.below(20_000))
         registered = updated - dt.timedelta(days=dice.below(900), seconds=dice.below(86_400))
         city = dice.pick(_RUSSIAN_CITIES if russian else _WESTERN_CITIES)
-        yield {
+        customer = {
             "customer_id": number,
             "first_name": first,
             "last_name": None if dice.one_in(25) else last,
@@ -220,6 +222,9 @@ def customers(dice: Dice) -> Iterator[Json]:
             "registered_at": registered.isoformat(timespec="seconds"),
             "updated_at": updated.isoformat(timespec="milliseconds"),
         }
+        if number % WITHOUT_EMAIL == 0:
+            customer["email"] = None
+        yield customer
 
 
 def orders(dice: Dice, buyers: t.Sequence[Json]) -> Iterator[Json]:
@@ -253,7 +258,7 @@ def messages() -> Iterator[Json]:
     bookmarks: dict[str, Json] = {}
     for schema, records in (
         (CUSTOMERS_SCHEMA, buyers),
-        (ORDERS_SCHEMA, list(orders(dice, buyers))),
+        (ORDERS_SCHEMA, list(orders(dice, [buyer for buyer in buyers if buyer["email"]]))),
     ):
         yield schema
         stream, (bookmark,) = schema["stream"], schema["bookmark_properties"]

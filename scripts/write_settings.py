@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from target_altcraft.settings import RUN_SETTINGS, SCHEMA, STREAM_SETTINGS
+from target_altcraft.settings_schema import RUN_SETTINGS, SCHEMA, STREAM_SETTINGS
 from target_altcraft.target import TargetAltcraft
 
 Json = dict[str, t.Any]
@@ -34,7 +34,9 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "settings.md")
 BEGIN, END = "settings:begin", "settings:end"
 
 _INDENT = 4  # of a loader's keys in meltano.yml
-_KINDS = {"number": "decimal"}  # Meltano's name, where it is not JSON Schema's
+_KINDS = {"number": "string"}
+"""Meltano's name, where it is not JSON Schema's. Its `decimal` would be the one: Meltano 4.4 cannot
+write one that the environment gives into the configuration file. A text becomes a number here."""
 
 
 class OutputError(Exception):
@@ -55,6 +57,8 @@ def meltano_setting(name: str, schema: Json) -> Json:
     if options := schema.get("enum"):
         setting["kind"] = "options"
         setting["options"] = [{"label": option, "value": option} for option in options]
+    elif len(json_types(schema)) > 1:
+        setting["kind"] = "string"  # Meltano converts it to nothing: `true` and `["a"]` both pass
     else:
         setting["kind"] = _KINDS.get(json_type(schema), json_type(schema))
     if schema.get("secret"):
@@ -110,9 +114,10 @@ def type_words(schema: Json) -> str:
     """Return what a setting takes, in words: `integer, 1 to 32`."""
     if options := schema.get("enum"):
         return ", ".join(f"`{option}`" for option in options)
-    words = json_type(schema)
-    if words == "array":
-        words = f"array of {json_type(schema['items'])}s"
+    words = " or ".join(
+        f"array of {json_type(schema['items'])}s" if name == "array" else name
+        for name in json_types(schema)
+    )
     if {"minimum", "maximum"} <= schema.keys():
         words += f", {schema['minimum']} to {schema['maximum']}"
     else:
@@ -125,10 +130,15 @@ def type_words(schema: Json) -> str:
     return f"{words}, secret" if schema.get("secret") else words
 
 
-def json_type(schema: Json) -> str:
-    """Return the type of a setting, other than null."""
+def json_types(schema: Json) -> list[str]:
+    """Return the types of a setting, other than null."""
     types = schema["type"]
-    return types if isinstance(types, str) else next(name for name in types if name != "null")
+    return [types] if isinstance(types, str) else [name for name in types if name != "null"]
+
+
+def json_type(schema: Json) -> str:
+    """Return the first type of a setting, other than null."""
+    return json_types(schema)[0]
 
 
 def one_line(text: str) -> str:

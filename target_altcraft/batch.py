@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 from target_altcraft.codec import encode_json
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import NO_ROW
+from target_altcraft.profile import NO_ORIGIN
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
-    from target_altcraft.limit import SizeLimit
-    from target_altcraft.profile import Entry, Row
+    from target_altcraft.delivery.limit import SizeLimit
+    from target_altcraft.profile import Entry, Origin
     from target_altcraft.settings import StreamSettings
 
 MAX_AGE_SECONDS = 60.0
@@ -68,7 +68,9 @@ class Batch:
     `number` counts the batches of the run in the order in which they were opened. `identities`
     are the match values in it, of the kind that `space` names; two batches of one space that share
     a value hold records of one customer. `after` are the numbers of batches that hold an earlier
-    record of one of its customers.
+    record of one of its customers. `held` are the bytes that it keeps in memory: its body, and the
+    tap's lines where the rejects file needs them. `mapping` is that of all its entries: a batch is
+    delivered under one. It is full with `most_rows` entries.
     """
 
     number: int
@@ -76,11 +78,14 @@ class Batch:
     envelope: Envelope = field(repr=False)
     opened_at: float
     size: int
+    held: int
+    mapping: int
     space: str = field(repr=False)
     entries: list[bytes] = field(default_factory=list, repr=False)
-    rows: list[Row] = field(default_factory=list, repr=False)
+    origins: list[Origin] = field(default_factory=list, repr=False)
     identities: set[str] = field(default_factory=set, repr=False)
     after: set[int] = field(default_factory=set)
+    most_rows: int = 0
 
     def __str__(self) -> str:
         """Name the batch for a message."""
@@ -113,7 +118,7 @@ class OpenBatches:
     closed first: before a batch, those that hold an earlier record of one of its customers.
 
     Args:
-        max_rows: Most entries of a batch.
+        max_rows: Returns how many entries the next batch of a stream may have.
         limit: Most bytes of a body.
         token: API token, part of every body.
         next_number: Called when a batch is opened; returns its number.
@@ -123,7 +128,7 @@ class OpenBatches:
     def __init__(
         self,
         *,
-        max_rows: int,
+        max_rows: Callable[[str], int],
         limit: SizeLimit,
         token: str,
         next_number: Callable[[], int],
@@ -136,9 +141,9 @@ class OpenBatches:
         self._hand_over = hand_over
         self._open: dict[str, Batch] = {}
         self._envelopes: dict[str, tuple[Envelope, str]] = {}
-        self._bytes = 0
+        self._held = 0
 
-    def add(self, stream: StreamSettings, entry: Entry, row: Row = NO_ROW) -> None:
+    def add(self, stream: StreamSettings, entry: Entry, origin: Origin = NO_ORIGIN) -> None:
         """Add an entry to its stream's batch; close first what it would overfill.
 
         Raises:
@@ -146,18 +151,30 @@ class OpenBatches:
         """
         body, identity = entry.body, entry.identity
         size = len(body) + 1  # with its comma
+        held = size + len(origin.message)
         batch = self._open.get(stream.name)
-        if batch is None or len(self._open) > 1 or batch.size + size > self._limit.bytes:
-            batch = self._with_room(stream, size, identity)
+        if batch is not None and batch.mapping != origin.mapping:
+            self._close(batch)
+            batch = None
+        if (
+            batch is None
+            or len(self._open) > 1
+            or batch.size + size > self._limit.bytes
+            or batch.held + held > self._limit.maximum
+        ):
+            batch = self._with_room(stream, size, held, identity)
+        if not batch.entries:
+            batch.mapping = origin.mapping
         batch.entries.append(body)
-        batch.rows.append(row)
+        batch.origins.append(origin)
         batch.identities.add(identity)
         batch.size += size
-        self._bytes += size
-        if len(batch.entries) == self._max_rows:
+        batch.held += held
+        self._held += held
+        if len(batch.entries) == batch.most_rows:
             self._close(batch)
 
-    def _with_room(self, stream: StreamSettings, size: int, identity: str) -> Batch:
+    def _with_room(self, stream: StreamSettings, size: int, held: int, identity: str) -> Batch:
         """Return the batch that an entry goes to, after closing what must go out before it.
 
         Raises:
@@ -175,10 +192,12 @@ class OpenBatches:
                 f"batch_size_bytes ({self._limit.maximum})",
             )
         batch = self._open.get(stream.name)
-        if batch and batch.size + size > self._limit.bytes:
+        if batch and (
+            batch.size + size > self._limit.bytes or batch.held + held > self._limit.maximum
+        ):
             self._close(batch)
-        while self._open and self._bytes + self._added(stream, size) > self._limit.maximum:
-            self._close(max(self._open.values(), key=lambda batch: batch.size))
+        while self._open and self._held + self._added(stream, held) > self._limit.maximum:
+            self._close(max(self._open.values(), key=lambda batch: batch.held))
         batch = self._open.get(stream.name) or self._new(stream, *known)
         while len(self._open) > 1 and self._must_close_first(batch, identity):
             batch = self._new(stream, *known)
@@ -196,10 +215,15 @@ class OpenBatches:
         while self._open:
             self._close(next(iter(self._open.values())))
 
-    def _added(self, stream: StreamSettings, size: int) -> int:
+    def close(self, name: str) -> None:
+        """Close a stream's batch, if one is open."""
+        if batch := self._open.get(name):
+            self._close(batch)
+
+    def _added(self, stream: StreamSettings, held: int) -> int:
         """Return the bytes that an entry adds to all open batches."""
         around, _ = self._envelopes[stream.name]
-        return size if stream.name in self._open else around.size + size - 1
+        return held if stream.name in self._open else around.size + held - 1
 
     def _new(self, stream: StreamSettings, around: Envelope, space: str) -> Batch:
         batch = Batch(
@@ -208,9 +232,12 @@ class OpenBatches:
             envelope=around,
             opened_at=time.monotonic(),
             size=around.size - 1,  # the first entry has no comma
+            held=around.size - 1,
+            mapping=0,
             space=space,
+            most_rows=self._max_rows(stream.name),
         )
-        self._bytes += batch.size
+        self._held += batch.held
         self._open[stream.name] = batch
         return batch
 
@@ -249,5 +276,5 @@ class OpenBatches:
             if earlier := self._numbers().get(number):
                 self._close(earlier)
         del self._open[batch.stream.name]
-        self._bytes -= batch.size
+        self._held -= batch.held
         self._hand_over(batch)

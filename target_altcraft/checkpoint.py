@@ -22,8 +22,8 @@ class Checkpoints:
     while writing, so that a reader of stdout that stalls holds up only the thread that writes.
 
     Args:
-        write: Called with the newest safe STATE and the number of the newest batch that it covers,
-            from whichever thread made it safe; one call at a time.
+        write: Called with the newest safe STATE and the place in the input that it covers, from
+            whichever thread made it safe; one call at a time.
     """
 
     def __init__(self, write: Callable[[t.Any, int], None]) -> None:
@@ -31,8 +31,8 @@ class Checkpoints:
         self._lock = threading.Lock()
         self._newest = 0
         self._unsettled: dict[int, None] = {}  # in ascending order: numbers are added as they grow
-        self._waiting: deque[tuple[int, t.Any]] = deque()
-        self._safe: tuple[int, t.Any] | None = None  # the newest that may be written
+        self._waiting: deque[tuple[int, t.Any, int]] = deque()  # batch, STATE, place
+        self._safe: tuple[t.Any, int] | None = None  # the newest that may be written
         self._writing = False
 
     def open_batch(self) -> int:
@@ -48,12 +48,17 @@ class Checkpoints:
             del self._unsettled[number]
         self._emit()
 
-    def add(self, state: t.Any) -> None:  # noqa: ANN401 - whatever the tap says
-        """Take a STATE from the input; write it now or once it is safe."""
+    def add(self, state: t.Any, place: int) -> None:  # noqa: ANN401 - whatever the tap says
+        """Take a STATE from the input; write it now or once it is safe.
+
+        Args:
+            state: Its value.
+            place: How many records of the input came before it.
+        """
         with self._lock:
             if self._waiting and self._waiting[-1][0] == self._newest:
                 self._waiting.pop()
-            self._waiting.append((self._newest, state))
+            self._waiting.append((self._newest, state, place))
         self._emit()
 
     def _emit(self) -> None:
@@ -61,11 +66,12 @@ class Checkpoints:
             with self._lock:
                 oldest = next(iter(self._unsettled), self._newest + 1)
                 while self._waiting and self._waiting[0][0] < oldest:
-                    self._safe = self._waiting.popleft()
+                    _, *safe = self._waiting.popleft()
+                    self._safe = t.cast("tuple[t.Any, int]", tuple(safe))
                 if self._writing or self._safe is None:
                     return  # a thread that is writing looks again before it leaves
-                (number, state), self._safe = self._safe, None
+                (state, place), self._safe = self._safe, None
                 self._writing = True
-            self._write(state, number)  # should it fail, nothing is ever written again
+            self._write(state, place)  # should it fail, nothing is ever written again
             with self._lock:
                 self._writing = False

@@ -5,20 +5,27 @@
     TargetError                     one message for the user, exit status 1, no traceback
     ├── SettingsError               mend the configuration
     ├── InputError                  mend the tap or its output
+    │   └── UndeliverableRecord     ... of one record, and there is no rejects file for it
     ├── OutputError                 stdout (or a file of ours) cannot be written
     ├── Stopped                     a signal ended the run: exit status 128 + signal
     ├── TaskError                   a task did not deliver its batch
     │   ├── TaskFailed              ... and said so
-    │   └── TaskVanished            ... and Altcraft does not know it any more
+    │   ├── TaskVanished            ... and Altcraft does not know it any more
+    │   ├── TaskTimedOut            ... within task_timeout_seconds
+    │   └── Unattributable          ... or part of it, and nobody can say which
     └── ApiError                    Altcraft (or the way to it) said no; has endpoint, code, text
         ├── NotAccepted             nothing was taken: the same request may be repeated
         ├── LostInBody              nor here: the connection broke while the body was being sent
         ├── OutcomeUnknown          may have been taken: repeating it may message customers twice
+        ├── AcceptedWithoutId       was taken, but nobody can say what became of it
         ├── Refused                 this body was not taken and never will be
         │   └── TooLarge            ... because of its size: smaller ones may be
         └── Fatal                   nothing was taken, and no request like it will be
 
+    Halted                          a wait was cut short because the run is ending
+    Abandoned                       the run no longer waits for this task
     Rejection                       one record cannot be delivered; the others can
+    ImpossibleTransition            a fault of this code: what cannot happen to a request did
 
 No message ever holds a profile value or the token: a message names the stream, the field, the
 kind of fault, the batch, the task. What Altcraft says goes through `shown` first.
@@ -27,6 +34,7 @@ kind of fault, the batch, the task. What Altcraft says goes through `shown` firs
 from __future__ import annotations
 
 import re
+import typing as t
 
 _SHOWN_CHARACTERS = 200
 _EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
@@ -40,11 +48,15 @@ def shown(text: object, token: str = "") -> str:
         text: `error_text` of a call or task, of whatever type the server sent.
         token: The API token, masked wherever it stands.
     """
-    words = str(text)
+    try:
+        words = str(text)
+    except (RecursionError, ValueError):  # nested too deeply, or too many digits
+        words = ""
     if token:
         words = words.replace(token, "***")
     words = " ".join(words[: 10 * _SHOWN_CHARACTERS].split())  # no more is looked at than shown
     words = _DIGITS.sub("***", _EMAIL.sub("***", words))
+    words = "".join(c if c.isprintable() else "?" for c in words)
     return words if len(words) <= _SHOWN_CHARACTERS else words[: _SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -58,6 +70,18 @@ class SettingsError(TargetError):
 
 class InputError(TargetError):
     """The input is not what a Singer tap should send."""
+
+
+class UndeliverableRecord(InputError):
+    """A record cannot be delivered, and there is no rejects file for it.
+
+    Args:
+        code: Kind of fault, as in the rejects file.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class OutputError(TargetError):
@@ -81,11 +105,27 @@ class TaskError(TargetError):
 
 
 class TaskFailed(TaskError):
-    """A task ended without importing its profiles."""
+    """A task ended without importing its profiles, or some of them.
+
+    Args:
+        results: What it said of single profiles, None if nothing.
+    """
+
+    def __init__(self, message: str, results: list[t.Any] | None = None) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class TaskVanished(TaskError):
     """Altcraft does not know a task that it had accepted."""
+
+
+class TaskTimedOut(TaskError):
+    """A task has not ended in time."""
+
+
+class Unattributable(TaskError):
+    """The results of a task cannot be attributed to its profiles."""
 
 
 class ApiError(TargetError):
@@ -125,6 +165,10 @@ class OutcomeUnknown(ApiError):
     """The request may have been taken."""
 
 
+class AcceptedWithoutId(ApiError):
+    """The request was taken (`error` 0), but the answer names no task that could be followed."""
+
+
 class Refused(ApiError):
     """This body was not taken, and will not be when repeated unchanged."""
 
@@ -135,6 +179,14 @@ class TooLarge(Refused):
 
 class Fatal(ApiError):
     """Nothing was taken, and no request of this run will be."""
+
+
+class Halted(Exception):
+    """A wait was cut short because the run is ending."""
+
+
+class Abandoned(Exception):
+    """The run no longer waits for this task; it may still end well."""
 
 
 class Rejection(Exception):
@@ -149,3 +201,7 @@ class Rejection(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+class ImpossibleTransition(AssertionError):
+    """Something happened to a request that cannot happen in its state."""

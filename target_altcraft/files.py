@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
 import typing as t
+from pathlib import Path
 
 from target_altcraft.errors import OutputError
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+_LOT_BYTES = 1 << 20
+_DIRECTORY_CANNOT_BE_SYNCED = {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Put a directory's list of names on disk, so that a new file in it survives a crash.
+
+    A directory that may not be opened, or is on a file system that cannot do this (some network
+    file systems), is left as it is.
+
+    Args:
+        path: The directory.
+
+    Raises:
+        OSError: If the disk fails, or there is no such directory.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _DIRECTORY_CANNOT_BE_SYNCED:
+            raise
 
 
 class JsonLines:
     """A JSON Lines file that a run appends to.
 
-    The lock guards the file: the reader and the workers write to it.
+    A line that a crash or a full disk cut short is ended before the next one is written. The lock
+    guards the file: the reader and the workers write to it.
 
     Args:
         path: Where it is; created with mode 0600.
@@ -32,23 +61,32 @@ class JsonLines:
         self._lock = threading.Lock()
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            if os.fstat(self._fd).st_size and not self._ends_a_line():
-                os.write(self._fd, b"\n")  # a crash or a full disk cut the last line short
+            try:
+                found = os.fstat(self._fd)
+                self._is_regular = stat.S_ISREG(found.st_mode)
+                self._line_is_cut = found.st_size > 0 and not self._ends_a_line()
+                if self._is_regular and not found.st_size:
+                    sync_directory(Path(path).resolve().parent)
+            except OSError:
+                os.close(self._fd)
+                raise
         except OSError as error:
             raise self._error(error) from None
 
     def append(self, lines: Iterable[bytes]) -> None:
         """Append lines; they are on disk when this returns.
 
+        Args:
+            lines: Without their line ends. They are taken and written in lots of about a megabyte.
+
         Raises:
             OutputError: If they cannot be written; some of them may have been.
         """
-        data = b"".join(line + b"\n" for line in lines)
         with self._lock:
             try:
-                while data:
-                    data = data[os.write(self._fd, data) :]
-                if self._is_regular():
+                for lot in _in_lots(lines):
+                    self._write(lot)
+                if self._is_regular:
                     os.fsync(self._fd)
             except OSError as error:
                 raise self._error(error) from None
@@ -57,13 +95,32 @@ class JsonLines:
         """Close the file."""
         os.close(self._fd)
 
+    def _write(self, lot: bytes) -> None:
+        """Write whole lines."""
+        if self._line_is_cut:
+            lot = b"\n" + lot
+        left = memoryview(lot)
+        while left:
+            left = left[os.write(self._fd, left) :]
+            self._line_is_cut = bool(left)
+
     def _ends_a_line(self) -> bool:
         with open(self.path, "rb") as file:  # noqa: PTH123 - the path may be a pipe's
             file.seek(-1, os.SEEK_END)
             return file.read() == b"\n"
 
-    def _is_regular(self) -> bool:
-        return stat.S_ISREG(os.fstat(self._fd).st_mode)
-
     def _error(self, error: OSError) -> OutputError:
         return OutputError(f"{self._setting}: {self.path} cannot be written: {error.strerror}")
+
+
+def _in_lots(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines with their ends, joined to lots of at least `_LOT_BYTES`, the last one less."""
+    lot = bytearray()
+    for line in lines:
+        lot += line
+        lot += b"\n"
+        if len(lot) >= _LOT_BYTES:
+            yield bytes(lot)
+            lot.clear()
+    if lot:
+        yield bytes(lot)

@@ -7,26 +7,25 @@ costs no more than its own columns. The record is serialised here, once; from he
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 import typing as t
-from decimal import Decimal
 
 import msgspec
 
-from target_altcraft.codec import encode_json, is_date_like, to_utc
+from target_altcraft.codec import encode_json, holds_no_number, to_text, to_utc
 from target_altcraft.errors import Rejection
+from target_altcraft.names import near, visible
+from target_altcraft.schemas import date_kind
+from target_altcraft.subscriptions import SubscriptionPlan
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from target_altcraft.boundary import Mark
     from target_altcraft.settings import StreamSettings
 
 _METADATA = "_sdc_"
 _DATE_TYPES = (str, dt.date)
 _find_null = re.compile(b"null").search  # faster than `in`
-_MOST_DIGITS = 40
 _DEFAULT_MATCH_COLUMN = {
     "email": "email",
     "email_profile": "email",
@@ -43,40 +42,60 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """The entry as JSON."""
     identity: str
     """The match value as the API compares it; empty where only Altcraft knows who is meant."""
+    subscribed: bool = False
+    """Whether the profile carries any subscription."""
 
 
-class Row(t.NamedTuple):
-    """What is kept beside an entry until its outcome is known; only what a setting asks for."""
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Where an entry came from; kept until its outcome is known, and only what a setting needs."""
 
     message: bytes = b""
     """The RECORD message as the tap sent it, for the rejects file."""
     key: dict[str, t.Any] | None = None
     """The key properties, for the receipts file."""
-    digest: bytes = b""
-    """Of the entry and where it goes, for the journal."""
-    mark: Mark | None = None
-    """Its bookmark, for the journal."""
+    version: bytes = b""
+    """Digest of the record's version, for the journal."""
+    place: int = 0
+    """The record's place in the input; the first record has place 1."""
+    mapping: int = 0
+    """Number by which the journal knows how the stream's records became entries."""
 
 
-NO_ROW = Row()
+NO_ORIGIN = Origin()
+NO_JSON = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
+"""What is raised for a value that cannot be written as JSON."""
 
 
 def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _holds_no_number(value: object) -> bool:
-    """Tell whether there is a NaN or an infinity in it, which msgspec would write as null."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            waiting.extend(value)
-        elif isinstance(value, float) and not math.isfinite(value):
-            return True
-    return False
+def _first(phones: t.Any) -> t.Any:  # noqa: ANN401
+    """Return the first of the phones that is not blank, or what stands there instead of them."""
+    if isinstance(phones, list):
+        return next((phone for phone in phones if not _is_blank(phone)), None)
+    return phones
+
+
+def without_json(record: Mapping[str, t.Any]) -> Rejection:
+    """Return the rejection of a record that JSON cannot hold, naming the column to blame."""
+    for name, value in record.items():
+        column = f"column '{visible(name)}'"
+        try:
+            if holds_no_number(value):
+                return Rejection(
+                    "not_json", f"{column} holds NaN, Infinity or a number beyond all bounds"
+                )
+            encode_json({name: value})
+        except UnicodeEncodeError:
+            return Rejection("not_json", f"{column} holds half a surrogate pair")
+        except RecursionError:
+            return Rejection("not_json", f"{column} is nested too deeply")
+        except NO_JSON as error:
+            return Rejection(
+                "not_json", f"{column} cannot be written as JSON ({type(error).__name__})"
+            )
+    return Rejection("not_json", "it cannot be written as JSON")
 
 
 class EntryPlan:
@@ -96,11 +115,9 @@ class EntryPlan:
         )
         self._omits_nulls = stream.nulls == "omit"
         self._drops_nulls = False  # until a null comes: looking for nulls costs more than a copy
-        self._dates = tuple(
-            name
-            for name, column in schema.get("properties", {}).items()
-            if isinstance(column, dict) and is_date_like(column)
-        )
+        kinds = {name: date_kind(c) for name, c in schema.get("properties", {}).items()}
+        self._dates = tuple(name for name, kind in kinds.items() if kind is not None)
+        self._may_be_text = frozenset(n for n, kind in kinds.items() if kind == "date or text")
         self._moves = tuple(
             (key, columns)
             for key, columns in (
@@ -112,6 +129,11 @@ class EntryPlan:
         self._moves_columns = bool(
             self._moves or stream.attach_column or stream.custom_request_column
         )
+        target = (stream.field_name or "",) if stream.matching == "custom" else ()
+        self._subscriptions = (
+            SubscriptionPlan(stream.subscriptions, stays=target) if stream.subscriptions else None
+        )
+        self._may_subscribe = stream.subscriptions != () or "subscriptions" in self._columns
         self._place = {
             "email": self._place_email,
             "email_profile": self._place_email,
@@ -120,6 +142,16 @@ class EntryPlan:
             "custom": self._place_custom,
             "custom_request": self._place_custom_request,
         }[stream.matching]
+
+    def columns(self) -> list[tuple[str, bool | str]]:
+        """Return the columns that the schema names, sorted, and whether each is a date.
+
+        With the stream's settings, this is all that tells how a record becomes an entry.
+        """
+        return [
+            (name, "or text" if name in self._may_be_text else name in self._dates)
+            for name in sorted(self._columns)
+        ]
 
     def entry(self, record: Mapping[str, t.Any]) -> Entry:
         """Return the entry of a record.
@@ -141,31 +173,64 @@ class EntryPlan:
         )
         if not self._columns.issuperset(profile):  # much faster than looking at each name
             profile = {k: v for k, v in profile.items() if not k.startswith(_METADATA)}
+            self._may_subscribe |= "subscriptions" in profile
         for name in self._dates:
             value = profile.get(name)
             if isinstance(value, _DATE_TYPES):
                 try:
                     profile[name] = to_utc(value)
                 except (ValueError, OverflowError):
-                    raise Rejection("bad_date", f"column '{name}' is not a date") from None
+                    self._keep_text(profile, name)
         entry: dict[str, t.Any] = {"data": profile}
         match = profile.get(self._column)
         if self._moves_columns:
             self._move_columns(profile, entry)
-        identity = self._place(profile, entry, match)
+        try:
+            identity = self._place(profile, entry, match)
+        except Rejection as fault:
+            raise self._with_hint(fault, record) from None
+        subscribed = self._may_subscribe and self._subscribe(profile, record)
         try:
             body = encode_json(entry)
-        except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
-            raise Rejection(
-                "not_json", f"a value cannot be written as JSON ({type(error).__name__})"
-            ) from None
-        if _find_null(body):
-            if self._omits_nulls and not self._drops_nulls:
-                self._drops_nulls = True  # from here on
-                return self.entry(record)
-            if _holds_no_number(entry):
-                raise Rejection("not_json", "a computed number is infinite or no number")
-        return Entry(body, identity)
+        except NO_JSON:
+            raise without_json({**profile, **entry}) from None
+        if _find_null(body) and self._is_first_null(entry):
+            return self.entry(record)  # without its null columns
+        return Entry(body, identity, subscribed)
+
+    def _keep_text(self, profile: dict[str, t.Any], name: str) -> None:
+        """Let a text that is no date be what it is: a text, or, if it is blank, null.
+
+        Raises:
+            Rejection: If the column's schema lets no other text pass than a date.
+        """
+        if name in self._may_be_text:
+            return
+        if not _is_blank(profile[name]):
+            raise Rejection("bad_date", f"column '{visible(name)}' is not a date") from None
+        if self._omits_nulls:
+            del profile[name]
+        else:
+            profile[name] = None
+
+    def _subscribe(self, profile: dict[str, t.Any], record: Mapping[str, t.Any]) -> bool:
+        """Add the setting's subscriptions to the profile; tell whether it has any at all."""
+        if self._subscriptions is None:
+            return bool(profile.get("subscriptions"))
+        return self._subscriptions.add(profile, record)
+
+    def _is_first_null(self, entry: dict[str, t.Any]) -> bool:
+        """Tell whether this is the stream's first null, from which on null columns are dropped.
+
+        Raises:
+            Rejection: If the null in the entry's JSON stands for a number that JSON does not have.
+        """
+        if self._omits_nulls and not self._drops_nulls:
+            self._drops_nulls = True
+            return True
+        if holds_no_number(entry):
+            raise without_json({**entry["data"], **entry})
+        return False
 
     def _move_columns(self, profile: dict[str, t.Any], entry: dict[str, t.Any]) -> None:
         for key, columns in self._moves:
@@ -209,12 +274,12 @@ class EntryPlan:
     def _place_phone(self, profile: dict[str, t.Any], entry: dict[str, t.Any], match: t.Any) -> str:  # noqa: ANN401
         if self._column != "phones":
             profile.pop(self._column, None)
+        phones = profile.get("phones")
+        first = _first(phones)
         if self._column == "phones" or (_is_blank(match) and self._stream.match_column is None):
-            match = profile.get("phones")
-            if isinstance(match, list):
-                match = match[0] if match else None
+            match = first
         phone = entry["phone"] = self._text(match)
-        if not profile.get("phones"):
+        if _is_blank(first) or not phones:
             profile["phones"] = [phone]
         return phone
 
@@ -261,16 +326,29 @@ class EntryPlan:
 
     def _text(self, match: t.Any) -> str:  # noqa: ANN401
         """Return a match value as text, however the source typed it."""
-        if isinstance(match, str):
-            if match.strip():
-                return match
-        elif isinstance(match, (int, float, Decimal)) and not isinstance(match, bool):
-            if isinstance(match, Decimal) and match.adjusted() > _MOST_DIGITS:
-                raise self._no_match("is a number beyond all bounds")
-            return format(match, "f") if isinstance(match, Decimal) else str(match)
-        elif match is not None:
-            raise self._no_match("is neither text nor a number")
-        raise Rejection("no_match_value", f"no match value in column '{self._column}'")
+        if isinstance(match, str) and match.strip():
+            return match  # the usual case, without another call
+        try:
+            text = to_text(match)
+        except TypeError:
+            raise self._no_match("is neither text nor a number") from None
+        except OverflowError:
+            raise self._no_match("is a number beyond all bounds") from None
+        if text is None:
+            raise Rejection("no_match_value", f"no match value in column '{self._column}'")
+        return text
+
+    def _with_hint(self, fault: Rejection, record: Mapping[str, t.Any]) -> Rejection:
+        """Return a fault that also names the column that may have been meant."""
+        if fault.code != "no_match_value":
+            return fault
+        wanted = [self._column or self._stream.custom_request_column or ""]
+        if self._place == self._place_phone and self._stream.match_column is None:
+            wanted.append("phones")
+        if not record.keys().isdisjoint(wanted):
+            return fault
+        hint = next(filter(None, (near(name, record) for name in wanted)), "")
+        return Rejection(fault.code, f"{fault.reason}{hint}")
 
     def _no_match(self, why: str) -> Rejection:
         return Rejection("bad_match_value", f"the match value in column '{self._column}' {why}")

@@ -7,14 +7,15 @@ import os
 import sys
 import time
 import typing as t
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from tqdm import tqdm
 
-    from target_altcraft.delivery import Delivery
+    from target_altcraft.delivery.window import Window
     from target_altcraft.summary import Summary
 
 logger = logging.getLogger(__name__)
@@ -33,12 +34,12 @@ class Progress:
 
     Args:
         summary: The counts.
-        delivery: The window of tasks.
+        window: The window of tasks.
     """
 
-    def __init__(self, summary: Summary, delivery: Delivery) -> None:
+    def __init__(self, summary: Summary, window: Window) -> None:
         self._summary = summary
-        self._delivery = delivery
+        self._window = window
         self._started = self._said = time.monotonic()
         self._live = ExitStack()
         self._bar: tqdm[t.NoReturn] | None = None
@@ -54,14 +55,14 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.set_postfix_str(
-                f"{self._summary.read.total()} read, {len(self._delivery.in_flight())} in flight",
+                f"{self._summary.read.total()} read, {len(self._window.in_flight())} in flight",
                 refresh=False,
             )
             self._bar.update(self._summary.delivered() - self._bar.n)
         elif now - self._said >= LOG_SECONDS:
             self._said = now
             delivered = self._summary.delivered()
-            in_flight = self._delivery.in_flight()
+            in_flight = self._window.in_flight()
             logger.info(
                 "%d records read, %d profiles delivered (%.0f/s), %d tasks in flight%s",
                 self._summary.read.total(),
@@ -71,7 +72,14 @@ class Progress:
                 f": {', '.join(in_flight)}" if in_flight else "",
             )
 
+    def aside(self) -> AbstractContextManager[object]:
+        """Keep the live line out of the way while something is written to the terminal's stdout."""
+        if self._bar is None or not sys.stdout.isatty():
+            return nullcontext()
+        return self._bar.external_write_mode()
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         self.tick()
         self._live.close()
+        self._bar = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 
-from target_altcraft.codec import encode_json
+from target_altcraft.codec import encode_text
 from target_altcraft.files import JsonLines
 
 if t.TYPE_CHECKING:
@@ -28,21 +28,21 @@ class Receipts:
         self,
         stream: StreamSettings,
         task_id: str | None,
-        delivered: Iterable[tuple[dict[str, t.Any], str]],
+        delivered: Iterable[tuple[dict[str, t.Any], str | None]],
     ) -> None:
         """Write a line for each profile; they are on disk when this returns.
 
         Args:
             stream: The stream's settings.
             task_id: The task that imported the profiles.
-            delivered: Key properties and profile id of each.
+            delivered: Key properties and profile id of each; None if Altcraft does not tell it.
 
         Raises:
             OutputError: If they cannot be written.
         """
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
         self._file.append(
-            encode_json(
+            encode_text(
                 {
                     "stream": stream.name,
                     "key": key,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
 import typing as t
 
 import msgspec
 
-from target_altcraft.codec import decode_json, encode_json
-from target_altcraft.errors import TargetError
+from target_altcraft.codec import decode_json, encode_text, members
 from target_altcraft.files import JsonLines
+
+_BLANKS = b" \t\r\n\xef\xbb\xbf"
+"""Around a line: JSON's own, and the byte order mark."""
+IN_DOUBT = "in_doubt"
+"""Code of a reject that may have been accepted by an earlier attempt."""
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -30,17 +35,14 @@ class Reject(msgspec.Struct, frozen=True):
 class Rejects:
     """The rejects file: valid Singer messages, each stream's SCHEMA before its first record.
 
-    Its lock guards the number of rejects and the schemas already written.
+    Its lock guards the schemas already written, and keeps each before its records.
 
     Args:
         path: Setting `rejects_path`.
-        most: Setting `max_rejects`; None if unlimited.
     """
 
-    def __init__(self, path: str, most: int | None) -> None:
+    def __init__(self, path: str) -> None:
         self._file = JsonLines(path, "rejects_path")
-        self._most = most
-        self._number = 0
         self._schemas: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
@@ -54,38 +56,50 @@ class Rejects:
 
         Raises:
             OutputError: If they cannot be written.
-            TargetError: If there are more than `max_rejects` in this run.
         """
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
         lines: list[bytes] = []
         with self._lock:
-            self._number += len(rejects)
             for reject in rejects:
-                message = decode_json(reject.message)
-                if schema := self._schemas.pop(message["stream"], None):
-                    lines.append(schema.strip())
-                message["rejection"] = {
+                lines += self._schemas_before(reject.message)
+                rejection = {
                     "reason": reject.reason,
                     "code": reject.code,
                     "stream": reject.stream,
                     "task_id": reject.task_id,
                     "at": now,
                 }
-                lines.append(encode_json(message))
+                lines.append(_with_rejection(reject.message, encode_text(rejection)))
             self._file.append(lines)
-            if self._most is not None and self._number > self._most:
-                raise TargetError(
-                    f"{self._number} records were rejected, more than max_rejects ({self._most}): "
-                    f"rather a wrong setting than bad records. They stand in {self._file.path}; "
-                    "STATE stays before those of the last batch"
-                )
+
+    def _schemas_before(self, message: bytes) -> list[bytes]:
+        """Return the SCHEMA messages that must stand before a RECORD, if they do not yet."""
+        if not self._schemas:
+            return []
+        try:
+            stream = decode_json(message)["stream"]
+        except RecursionError:  # nested too deeply to be read again: any stream's may be its own
+            schemas, self._schemas = self._schemas, {}
+            return [schema.strip(_BLANKS) for schema in schemas.values()]
+        schema = self._schemas.pop(stream, None)
+        return [] if schema is None else [schema.strip(_BLANKS)]
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def rejecting_stream(message: t.Mapping[str, t.Any]) -> str | None:
-    """Return the output stream that a replayed record is for; None for any other record."""
+def _with_rejection(message: bytes, rejection: bytes) -> bytes:
+    """Return a RECORD message, just as the tap wrote it, with its rejection at the end."""
+    body = message.strip(_BLANKS)
+    if b'"rejection"' in body:  # a reject that was replayed, most likely
+        with contextlib.suppress(RecursionError):
+            rest = [member.whole for member in members(body) if member.name != "rejection"]
+            body = b"{" + b",".join(rest) + b"}"
+    return body[:-1] + b',"rejection":' + rejection + b"}"
+
+
+def rejection_of(message: t.Mapping[str, t.Any]) -> t.Mapping[str, t.Any] | None:
+    """Return what a replayed record was rejected for; None for any other record."""
     rejection = message.get("rejection")
-    return rejection.get("stream") if isinstance(rejection, dict) else None
+    return rejection if isinstance(rejection, dict) else None

@@ -1,75 +1,59 @@
-"""Singer in, STATE out, and the wiring between them."""
+"""The SDK's shell: Singer messages in, and nothing else."""
 
 from __future__ import annotations
 
 import fnmatch
-import gzip
 import logging
 import os
-import signal
 import sys
 import typing as t
-from functools import cached_property
+from functools import cached_property, partial
 
 import click
 from singer_sdk import Target, metrics
 from singer_sdk.exceptions import (
     ConfigValidationError,
+    InvalidJSONSchema,
     InvalidRecord,
     MapExpressionError,
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
+    SingerSDKError,
 )
-from singer_sdk.helpers._batch import BatchConfig, StorageTarget
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_altcraft import environment, misspelt
 from target_altcraft import settings as settings_module
-from target_altcraft.batch import OpenBatches
-from target_altcraft.boundary import Boundary, bookmark_property
-from target_altcraft.checkpoint import Checkpoints
-from target_altcraft.codec import decode_json, encode_json
-from target_altcraft.delivery import Delivery
-from target_altcraft.errors import InputError, OutputError, Rejection, TargetError
-from target_altcraft.limit import SizeLimit
-from target_altcraft.outcomes import Outcomes
-from target_altcraft.profile import NO_ROW, Row
-from target_altcraft.progress import Progress
+from target_altcraft.batch_files import rows
+from target_altcraft.cli import check as check_run
+from target_altcraft.cli import run
+from target_altcraft.codec import as_written, encode_json, is_text
+from target_altcraft.config_file import read_config_file
+from target_altcraft.errors import InputError, SettingsError, TargetError, UndeliverableRecord
+from target_altcraft.names import near
+from target_altcraft.pipeline import Pipeline
+from target_altcraft.progress import is_for_a_person
 from target_altcraft.reader import LineReader
-from target_altcraft.rehearsal import Rehearsal
-from target_altcraft.rejects import rejecting_stream
-from target_altcraft.run import run
-from target_altcraft.sink import AltcraftSink
+from target_altcraft.route import Output
+from target_altcraft.schemas import mended, prepared
+from target_altcraft.settings_schema import SCHEMA
+from target_altcraft.sink import AltcraftSink, mapping_of
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable
     from types import FrameType
 
     from singer_sdk.mapper import StreamMap
     from singer_sdk.singerlib.encoding.base import GenericSingerReader
 
     from target_altcraft.batch import Batch
-    from target_altcraft.profile import Entry
     from target_altcraft.settings import Settings
-    from target_altcraft.summary import Summary
 
-logger = logging.getLogger(__name__)
-
-_NOT_OURS = ("add_record_metadata", "load_method")
-_ALARM_SLACK_SECONDS = 5.0
+_WITHOUT_MEANING_HERE = ("add_record_metadata", "load_method")
 _TICK_ROWS = 1000
-
-
-class _Route(t.NamedTuple):
-    """The way from a stream of the input to one output stream."""
-
-    name: str
-    sink: AltcraftSink
-    stream_map: StreamMap
-    is_plain: bool
-    """Whether the stream map changes nothing."""
-    boundary: Boundary | None
+_NO_COLUMNS: dict[str, t.Any] = {"type": "object", "properties": {}}
 
 
 class TargetAltcraft(Target):
@@ -77,10 +61,14 @@ class TargetAltcraft(Target):
 
     Records are gathered into batches within the API's limits, several tasks are kept in flight, and
     STATE is acknowledged once every record before it has been imported.
+
+    ::
+
+        echo "$messages" | target-altcraft --config config.json
     """
 
     name = "target-altcraft"
-    config_jsonschema: t.ClassVar[dict[str, t.Any]] = settings_module.SCHEMA
+    config_jsonschema: t.ClassVar[dict[str, t.Any]] = SCHEMA
     capabilities: t.ClassVar[list[t.Any]] = [
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,
@@ -106,36 +94,36 @@ class TargetAltcraft(Target):
         if parse_env_config:
             given |= settings_module.from_environment(os.environ, schema)
         given = settings_module.coerce(given, schema)
-        errors = settings_module.check(given, schema) if validate_config else []
-        if errors:
-            raise ConfigValidationError("; ".join(errors), errors=errors, schema=schema)
-        for warning in settings_module.unknown_names(given, schema):
+        unread = list(environment.unread(os.environ, given, schema, is_read=parse_env_config))
+        if validate_config:
+            errors = settings_module.check(given, schema)
+            errors += [variable.text for variable in unread if variable.is_brake]
+            if errors:
+                raise ConfigValidationError("; ".join(errors), errors=errors, schema=schema)
+        for warning in misspelt.unknown_names(given, schema):
             self.logger.warning(warning)
-        self._reader = message_reader if isinstance(message_reader, LineReader) else LineReader()
+        for variable in unread:
+            self.logger.warning(variable.text)
+        self.reader = message_reader if isinstance(message_reader, LineReader) else LineReader()
         super().__init__(
             config=given,
             validate_config=validate_config,
             setup_mapper=setup_mapper,
-            message_reader=self._reader,
+            message_reader=self.reader,
         )
+        if is_for_a_person(os.environ) and "SINGER_SDK_LOG_CONFIG" not in os.environ:
+            # A metric for each batch would push the summary off the screen.
+            is_debugging = self.metrics_logger.isEnabledFor(logging.DEBUG)
+            self.metrics_logger.setLevel(logging.DEBUG if is_debugging else logging.WARNING)
+        self._known_schemas: dict[str, tuple[dict[str, t.Any], list[str]]] = {}
         self.max_parallelism = 1  # the SDK's own drain has nothing to do but to end the sinks
-        self._reader.tick = self._tick
-        self._routes: dict[str, list[_Route]] = {}
-        self._boundaries: dict[str, Boundary] = {}
-        self._streams_seen: set[str] = set()
-        self._streams_checked: set[str] = set()
-        self._batch_stream: str | None = None  # while the rows of a BATCH message are taken
-        self._rehearsal = Rehearsal()
-        self._state_was_emitted = False
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, t.Any]) -> None:
         """Add the SDK's settings to ours, save those that mean nothing here."""
         super().append_builtin_config(config_jsonschema)
-        for name in _NOT_OURS:
+        for name in _WITHOUT_MEANING_HERE:
             config_jsonschema["properties"].pop(name, None)
-
-    # What a run is made of; nothing is opened or started before it is needed.
 
     @cached_property
     def settings(self) -> Settings:
@@ -143,64 +131,22 @@ class TargetAltcraft(Target):
         return settings_module.resolve(self.config)
 
     @cached_property
-    def outcomes(self) -> Outcomes:
-        """What becomes of the records; opens the files that settings name."""
-        return Outcomes(self.settings)
-
-    @cached_property
-    def summary(self) -> Summary:
-        """The counts."""
-        return self.outcomes.summary
-
-    @cached_property
-    def checkpoints(self) -> Checkpoints:
-        """Which STATE may go out."""
-        return Checkpoints(self._write_state)
-
-    @cached_property
-    def _limit(self) -> SizeLimit:
-        return SizeLimit(self.settings.batch_size_bytes)
-
-    @cached_property
-    def delivery(self) -> Delivery:
-        """The window of tasks."""
-        return Delivery(
+    def pipeline(self) -> Pipeline:
+        """The run; nothing is opened or started before it is needed."""
+        return Pipeline(
             self.settings,
-            self._limit,
-            self._reader.wakeup,
-            self.outcomes,
-            delivered=self._delivered,
-            settled=lambda batch: self.checkpoints.settle(batch.number),
-            tick=self._say_progress,
+            self.reader,
+            handed_over=self._count_batch,
+            delivered=self._time_batch,
         )
 
-    @cached_property
-    def _progress(self) -> Progress:
-        return Progress(self.summary, self.delivery)
+    # Metrics, in the SDK's own form
 
-    def _say_progress(self) -> None:
-        self._progress.tick()
+    def _count_batch(self, batch: Batch) -> None:
+        sink = self.get_sink(batch.stream.name)
+        sink.record_counter_metric.increment(len(batch.entries))
 
-    @cached_property
-    def batches(self) -> OpenBatches:
-        """The batches being filled."""
-        return OpenBatches(
-            max_rows=self.settings.batch_size_rows,
-            limit=self._limit,
-            token=self.settings.token,
-            next_number=self.checkpoints.open_batch,
-            hand_over=self._hand_over,
-        )
-
-    def _hand_over(self, batch: Batch) -> None:
-        self.get_sink(batch.stream.name).record_counter_metric.increment(len(batch.entries))
-        if self.settings.dry_run:
-            self.delivery.count(batch)
-            self._rehearsal.add(batch)
-        else:
-            self.delivery.offer(batch)
-
-    def _delivered(self, batch: Batch, seconds: float) -> None:
+    def _time_batch(self, batch: Batch, seconds: float) -> None:
         tags: dict[str, t.Any] = {
             metrics.Tag.STREAM: batch.stream.name,
             metrics.Tag.STATUS: metrics.Status.SUCCEEDED,
@@ -209,65 +155,139 @@ class TargetAltcraft(Target):
         point = metrics.Point("timer", metrics.Metric.BATCH_PROCESSING_TIME, seconds, tags)
         metrics.log(self.metrics_logger, point)
 
-    def _write_state(self, state: t.Any, covered: int) -> None:  # noqa: ANN401
-        """Emit a STATE that covers all batches up to a number."""
-        self._write_line(state)
-        self._state_was_emitted = True
-        if self.outcomes.journal is not None:
-            self.outcomes.journal.cover(covered)
-
-    @staticmethod
-    def _write_line(state: t.Any) -> None:  # noqa: ANN401 - whatever the tap says
-        """Write a STATE to stdout, a whole line, flushed.
-
-        Raises:
-            OutputError: If that is not possible.
-        """
-        try:
-            sys.stdout.buffer.write(encode_json(state) + b"\n")
-            sys.stdout.buffer.flush()
-        except (OSError, ValueError, AttributeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is closed"
-            raise OutputError(
-                f"STATE cannot be written to stdout: {why}. What was delivered after the last "
-                "written STATE will be sent again by a rerun"
-            ) from None
-
-    # What the input says: the SDK's callbacks for the types of message.
+    # What the input says: the SDK's callbacks for the types of message
 
     def _process_schema_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "schema"})
-        if not isinstance(message_dict["schema"], dict):
+        stream = self._stream_of(message_dict)
+        keys = self._names(message_dict, "key_properties")
+        bookmarks = self._names(message_dict, "bookmark_properties")
+        schema = message_dict["schema"]
+        if not isinstance(schema, dict):
             raise InvalidInputLine("a SCHEMA message has no schema object")
-        super()._process_schema_message(message_dict)
-        stream = message_dict["stream"]
-        self._routes[stream] = [
-            self._route(stream_map, message_dict)
-            for stream_map in self.mapper.stream_maps[stream]
-            if not isinstance(stream_map, RemoveRecordTransform)
-        ]
-        if self.outcomes.rejects is not None:
-            self.outcomes.rejects.schema(stream, self._reader.line)
+        if self._known_schemas.get(stream) != (schema, keys):
+            try:
+                self._register(stream, schema, keys)
+            except InputError as error:
+                self.pipeline.send_what_was_read()
+                where = f"stream '{stream}': its SCHEMA (line {self.reader.line_number} of the"
+                raise InputError(f"{where} input) {error}") from None
+            self._known_schemas[stream] = schema, keys
+            self._check_deleted_column(stream, schema)
+        outputs = [self._output(stream, each, keys, bookmarks) for each in self._maps(stream)]
+        self.pipeline.router.enter(stream, outputs)
 
-    def _route(self, stream_map: StreamMap, message: dict[str, t.Any]) -> _Route:
-        """Return the way that the records of a SCHEMA message take through a stream map.
+    def _register(self, stream: str, schema: dict[str, t.Any], keys: list[str]) -> None:
+        """Tell the SDK of a stream: its stream maps, and a sink for each.
+
+        A schema that cannot be used is no fault of a stream that every map leaves out.
 
         Raises:
-            SettingsError: If the stream's settings are not complete.
+            InputError: If the schema cannot be used; the message does not say whose it is.
         """
+        options = self.mapper.flattening_options
+        ready, fault = _NO_COLUMNS, None
+        try:
+            ready = prepared(schema, flattened_to=options.max_level if options.enabled else 0)
+        except RecursionError:
+            fault = InputError("is nested too deeply")
+        except InputError as error:
+            fault = error
+        try:
+            self.mapper.register_raw_stream_schema(stream, ready, keys)
+            for each in self._maps(stream) if fault is None else []:
+                self.get_sink(
+                    each.stream_alias,
+                    schema=mended(each.transformed_schema),
+                    key_properties=each.transformed_key_properties,
+                )
+        except InvalidJSONSchema:
+            raise InputError("is no valid JSON schema; mend the tap's catalog") from None
+        except SingerSDKError:
+            if fault is None:
+                raise
+        except Exception as error:  # noqa: BLE001 - a schema can be wrong in any way
+            why = f"cannot be used ({type(error).__name__}); mend the tap's catalog"
+            raise fault or InputError(why) from None
+        if fault is not None and self._maps(stream):
+            raise fault
+
+    def _check_deleted_column(self, stream: str, schema: dict[str, t.Any]) -> None:
+        """Warn of a column that the tap does not know: nobody would be taken for deleted."""
+        for name in {each.stream_alias for each in self._maps(stream)}:
+            column = self.settings.stream(name).deleted_column
+            columns = schema.get("properties", {})
+            if column is not None and column not in columns:
+                self.logger.warning(
+                    "stream '%s': its SCHEMA names no column '%s', by which deleted_column would "
+                    "tell deleted records%s",
+                    name,
+                    column,
+                    near(column, columns),
+                )
+
+    def _maps(self, stream: str) -> list[StreamMap]:
+        """Return the stream maps of a stream, save those that leave it out."""
+        maps = self.mapper.stream_maps[stream]
+        return [each for each in maps if not isinstance(each, RemoveRecordTransform)]
+
+    def _stream_of(self, message: dict[str, t.Any]) -> str:
+        """Return the name of a message's stream.
+
+        Raises:
+            InvalidInputLine: If it is no text.
+        """
+        stream = message["stream"]
+        if not isinstance(stream, str) or not is_text(stream):
+            raise InvalidInputLine(
+                f"line {self.reader.line_number} of the input: the stream's name is not a text"
+            )
+        return stream
+
+    def _names(self, message: dict[str, t.Any], key: str) -> list[str]:
+        """Return the columns that a SCHEMA message names; some taps name one as a text, or null.
+
+        Raises:
+            InvalidInputLine: If they are no names.
+        """
+        names = message.get(key) or []
+        listed = [names] if isinstance(names, str) else names
+        if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed if n):
+            raise InvalidInputLine(
+                f"line {self.reader.line_number} of the input: {key} is not an array of names"
+            )
+        return [name for name in listed if name]
+
+    def _output(
+        self, tap_stream: str, stream_map: StreamMap, keys: list[str], bookmarks: list[str]
+    ) -> Output:
+        """Return what a SCHEMA message and a stream map say of an output stream."""
         sink = t.cast("AltcraftSink", self.get_sink(stream_map.stream_alias))
-        name = sink.settings.name
-        self._streams_seen.add(name)
-        journal, column = self.outcomes.journal, bookmark_property(message)
-        if journal is None or column is None:
-            self._boundaries.pop(name, None)
-        elif name not in self._boundaries or self._boundaries[name].column != column:
-            schema = message["schema"]["properties"].get(column, {})
-            boundary = Boundary(sink.settings, column, schema, journal.boundary(name))
-            journal.remember_greatest(name, boundary.remembered)
-            self._boundaries[name] = boundary
         is_plain = type(stream_map) is SameRecordTransform and not stream_map.flattening_enabled
-        return _Route(name, sink, stream_map, is_plain, self._boundaries.get(name))
+        return Output(
+            name=sink.stream_name,
+            transform=None if is_plain else mapping_of(stream_map),
+            check=sink.check,
+            schema=sink.schema,
+            keys=sink.key_properties,
+            source_keys=keys,
+            bookmarks=bookmarks,
+            definition=None if is_plain else self._definition(tap_stream, sink.stream_name),
+        )
+
+    def _definition(self, tap_stream: str, name: str) -> object:
+        """Return what the settings say of a stream's map and flattening."""
+        maps = self.config.get("stream_maps") or {}
+        chosen = {
+            key: value
+            for key, value in maps.items()
+            if key in {tap_stream, name}
+            or fnmatch.fnmatchcase(tap_stream, key)
+            or (isinstance(value, dict) and value.get("__source__") == tap_stream)
+            or key == "__else__"
+        }
+        others = {key: value for key, value in self.config.items() if key.startswith("flattening_")}
+        return [chosen, others, self.config.get("stream_map_config")]
 
     def _process_record_message(self, message_dict: dict[str, t.Any]) -> None:
         try:
@@ -275,22 +295,39 @@ class TargetAltcraft(Target):
         except KeyError:
             self._assert_line_requires(message_dict, requires={"stream", "record"})
             raise
-        only = rejecting_stream(message_dict) if "rejection" in message_dict else None
-        self._take(stream, record, only)
+        try:
+            self.pipeline.router.record(stream, record, message_dict)
+        except UndeliverableRecord as error:
+            raise _sdk_error(error) from None
 
     def _process_batch_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "encoding", "manifest"})
-        self._batch_stream = message_dict["stream"]
-        for number, row in enumerate(self._batch_rows(message_dict)):
+        stream = self._stream_of(message_dict)
+        files = rows(
+            stream,
+            message_dict["encoding"],
+            message_dict["manifest"],
+            self.config.get("batch_config"),
+        )
+        start = b'{"type":"RECORD","stream":' + encode_json(stream) + b',"record":'
+        for number, (row, line) in enumerate(files):
             if number % _TICK_ROWS == 0:
-                self._tick()
-            self._take(self._batch_stream, row, None)
-        self._batch_stream = None
+                self.pipeline.tick()
+            message = {"type": "RECORD", "stream": stream, "record": row}
+            try:
+                self.pipeline.router.record(stream, row, message, partial(_joined, start, line))
+            except UndeliverableRecord as error:
+                raise _sdk_error(error) from None
 
     def _process_state_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"value"})
-        if not self.settings.dry_run:
-            self.checkpoints.add(message_dict["value"])
+        value = message_dict["value"]
+        try:
+            self.pipeline.router.state(value, as_written(value, self.reader.line))
+        except RecursionError:
+            raise InvalidInputLine(
+                f"line {self.reader.line_number} of the input is nested too deeply"
+            ) from None
 
     def _process_activate_version_message(self, message_dict: dict[str, t.Any]) -> None:
         """Ignore it: Altcraft has no versions of a stream, and nothing is ever deleted there."""
@@ -298,233 +335,55 @@ class TargetAltcraft(Target):
     def _handle_max_record_age(self) -> None:
         """Do nothing: the SDK would drain every five minutes; batches have their own age here."""
 
-    def _take(self, stream: str, record: t.Any, only: str | None) -> None:  # noqa: ANN401
-        """Bring one record of the input on its way, once for each stream it is mapped to.
-
-        Args:
-            stream: The tap's name of the stream.
-            record: As the tap sent it.
-            only: The one output stream that it is for, if it is a reject that is replayed.
-        """
-        try:
-            routes = self._routes[stream]
-        except (KeyError, TypeError):
-            raise RecordsWithoutSchemaException(
-                f"a record of stream '{stream}' came before its SCHEMA message (line "
-                f"{self._reader.line_number} of the input)"
-            ) from None
-        if not isinstance(record, dict):
-            raise InvalidInputLine(f"a record of stream '{stream}' is not an object")
-        deleted = record.get("_sdc_deleted_at") is not None
-        for route in routes:
-            if only is not None and route.name != only:
-                continue
-            self.summary.read[route.name] += 1
-            if deleted:
-                self.summary.skip(route.name, "deleted at the source")
-                continue
-            try:
-                self._send(route, record)
-            except Rejection as rejection:
-                self._reject(route.sink, record, rejection)
-
-    def _send(self, route: _Route, record: dict[str, t.Any]) -> None:
-        """Put one record into its stream's batch, unless there is a reason not to send it.
-
-        Raises:
-            Rejection: If it cannot be delivered.
-        """
-        mark = route.boundary.mark(record) if route.boundary is not None else None
-        if mark is not None and route.boundary and route.boundary.repeats(mark):
-            self.summary.skip(route.name, "repeated at the bookmark, not sent")
-            return
-        mapped = record if route.is_plain else _mapped(route.stream_map, record)
-        if mapped is None:
-            self.summary.skip(route.name, "dropped by the stream map")
-            return
-        sink = route.sink
-        entry = sink.entry(mapped)
-        row = NO_ROW
-        if self._keeps_rows:
-            row = self._row(sink, record, mapped, entry)._replace(mark=mark)
-            if row.digest and self.outcomes.settled_before(sink.settings, row):
-                return
-        if route.name not in self._streams_checked:
-            self._streams_checked.add(route.name)
-            if self.settings.check_workflow:
-                self.delivery.check_workflow(sink.settings.workflow_id, route.name)
-        self.batches.add(sink.settings, entry, row)
-
-    @cached_property
-    def _keeps_rows(self) -> bool:
-        """Whether any setting wants something kept beside an entry."""
-        outcomes = self.outcomes
-        return any((outcomes.rejects, outcomes.receipts, outcomes.journal))
-
-    def _row(
-        self, sink: AltcraftSink, record: dict[str, t.Any], mapped: dict[str, t.Any], entry: Entry
-    ) -> Row:
-        """Return what is kept beside an entry: only what the settings ask for."""
-        outcomes = self.outcomes
-        return Row(
-            message=self._original(record) if outcomes.rejects is not None else b"",
-            key=sink.key(mapped) if outcomes.receipts is not None else None,
-            digest=sink.entry_digest(entry) if outcomes.journal is not None else b"",
-        )
-
-    def _original(self, record: dict[str, t.Any]) -> bytes:
-        """Return the RECORD message as the tap sent it; a BATCH file's row becomes one."""
-        if self._batch_stream is None:
-            return self._reader.line
-        return encode_json({"type": "RECORD", "stream": self._batch_stream, "record": record})
-
-    def _reject(self, sink: AltcraftSink, record: dict[str, t.Any], rejection: Rejection) -> None:
-        stream = sink.stream_name
-        if self.settings.rejects_path is not None:
-            if self.outcomes.rejects is None:  # a dry run
-                self.summary.reject(stream, rejection.code)
-                self._rehearsal.reject(self.settings.max_rejects)
-                return
-            row = Row(message=self._original(record))
-            self.outcomes.reject(sink.settings, row, rejection)
-            return
-        kinds: dict[str, t.Callable[[str], Exception]] = {
-            "schema": lambda text: InvalidRecord(text, {}),
-            "missing_key": MissingKeyPropertiesError,
-            "stream_map": MapExpressionError,
-        }
-        raise kinds.get(rejection.code, InputError)(
-            f"stream '{stream}': the record in line {self._reader.line_number} of the input cannot "
-            f"be delivered: {rejection.reason}. Mend it, drop it by a stream map, or set "
-            "rejects_path to have such records set aside"
-        )
-
-    def _batch_rows(self, message: Mapping[str, t.Any]) -> Iterator[t.Any]:
-        """Yield the rows of a BATCH message's files, one at a time.
-
-        Raises:
-            InputError: If a file cannot be read or is of another format.
-        """
-        encoding, stream = message["encoding"], message["stream"]
-        if encoding.get("format") != "jsonl" or encoding.get("compression") not in {None, "gzip"}:
-            raise InputError(
-                f"stream '{stream}': BATCH files of format '{encoding.get('format')}' with "
-                f"compression '{encoding.get('compression')}' cannot be read; let the tap write "
-                "jsonl, plain or gzip"
-            )
-        given = self.config.get("batch_config")
-        for url in message["manifest"]:
-            head, name = StorageTarget.split_url(url)
-            storage = (
-                BatchConfig.from_dict(given).storage if given else StorageTarget.from_url(head)
-            )
-            rows = 0
-            try:
-                with storage.open(name) as file:
-                    lines = gzip.GzipFile(fileobj=file) if encoding.get("compression") else file
-                    for line in lines:
-                        rows += 1
-                        yield decode_json(line)
-            except (OSError, EOFError) as error:
-                why = getattr(error, "strerror", None) or type(error).__name__
-                raise InputError(
-                    f"stream '{stream}': BATCH file {url} cannot be read: {why}"
-                ) from None
-            except (ValueError, RecursionError):
-                raise InputError(
-                    f"stream '{stream}': row {rows} of BATCH file {url} is not valid JSON"
-                ) from None
-
-    # Time and signals
-
-    def _tick(self) -> None:
-        """Do what is due while the input is read."""
-        self.delivery.check()
-        self.batches.close_aged()
-        self._progress.tick()
-
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Note the signal; the main thread unwinds where nothing can be cut in half.
-
-        A second signal ends the process at once. Should the main thread be stuck in a write to a
-        stdout that nobody reads, an alarm ends it.
-        """
-        if self._reader.wakeup.signum is not None:
-            os._exit(128 + signum)
-        self._reader.wakeup.signum = signum
-        self._reader.wakeup.ring()
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signum))
-        patience = self.settings.shutdown_seconds + _ALARM_SLACK_SECONDS
-        signal.setitimer(signal.ITIMER_REAL, patience)
-
-    # The end
-
-    def prepare(self) -> None:
-        """Open the files, and await what an earlier run left, before a byte is read.
-
-        Raises:
-            TargetError: If a file cannot be opened, or a task of an earlier run failed.
-        """
-        self._reader.wakeup.listen_to_signals()
-        if self.settings.dry_run:
-            logger.warning("dry run: nothing is sent, no STATE is emitted, no file is written")
-        self.delivery.resume(self.outcomes.leftovers)
-        self.outcomes.resumed()
+        """Note the signal; the main thread unwinds where nothing can be cut in half."""
+        self.reader.wakeup.signalled(signum, self.settings.shutdown_seconds)
 
     def process_endofpipe(self) -> None:
         """Send what is left, wait for every task, and end the sinks."""
-        self.batches.close_all()
-        self.delivery.drain()
-        self.delivery.check()
-        self.delivery.close()
+        self.pipeline.finish()
         super().process_endofpipe()
-        self.outcomes.finish(self._streams_seen, state_was_emitted=self._state_was_emitted)
         for source in self._unmatched_stream_maps():
-            logger.warning("stream_maps: no stream came that '%s' is for", source)
-        for name in self.settings.streams:
-            if name not in self._streams_seen:
-                hint = settings_module.nearest(name, self._streams_seen)
-                logger.warning("streams.%s: no such stream came%s", name, hint)
-        self._log_summary()
+            self.logger.warning("stream_maps: no stream came that '%s' is for", source)
 
     def _unmatched_stream_maps(self) -> list[str]:
         sources = [
             definition.get("__source__", name) if isinstance(definition, dict) else name
             for name, definition in self.config.get("stream_maps", {}).items()
         ]
-        return [s for s in sources if s != "__else__" and not fnmatch.filter(self._routes, s)]
+        seen = self.pipeline.router.tap_streams
+        return [s for s in sources if s != "__else__" and not fnmatch.filter(seen, s)]
 
-    def wind_down(self, error: BaseException) -> None:
-        """Await what is in flight after a failure, and say what else failed or was abandoned."""
-        self.delivery.drain()
-        self.delivery.say_unraised(error)
-        again = "a rerun without journal_path sends these again"
-        if self.settings.journal_path is not None:
-            again = "by the journal, a rerun asks about it first"
-        for flight in self.delivery.close():
-            logger.error("abandoned: %s; Altcraft may still complete it, and %s", flight, again)
-        self._log_summary()
+    # The command line
 
-    def _log_summary(self) -> None:
-        self._progress.close()
-        for line in self.summary.lines():
-            logger.info(line)
-        if self.settings.dry_run:
-            for line in self._rehearsal.table(self.summary):
-                logger.info(line)
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """Return the SDK's command with the option `--check`."""
+        command = super().get_singer_command()
+        command.params.append(
+            click.Option(
+                ["--check"],
+                is_flag=True,
+                help="Look at token, scenarios, files and journal, say what was found, and exit "
+                "with 0 or 1. Reads no input and sends nothing.",
+            )
+        )
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name == "about_format":
+                option.help = "Specify output style for --about, or json for --check"
+        return command
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> t.Any:  # noqa: ANN401
-        """Read the configuration files, with one message for a file that cannot be read."""
+        """Read the configuration files; one that cannot be read is told with the place."""
+        given = super().cb_config(ctx, param, tuple(each for each in value if each == "ENV"))
         try:
-            return super().cb_config(ctx, param, value)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise click.ClickException(f"the configuration file cannot be read: {why}") from None
-        except (ValueError, TypeError):
-            raise click.ClickException(
-                f"the configuration file is not a JSON object: {', '.join(value)}"
-            ) from None
+            for path in value:
+                if path != "ENV":
+                    given.config |= read_config_file(path)
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+        return given
 
     @classmethod
     def invoke(  # type: ignore[override]
@@ -534,28 +393,44 @@ class TargetAltcraft(Target):
         about_format: str | None = None,
         config: t.Any = None,  # noqa: ANN401 - the SDK's own type for it is private
         file_input: t.IO[str] | None = None,
+        check: bool = False,
     ) -> None:
         """Run the target: the command line's callback."""
         if about:
             cls.print_about(about_format)
             return
+
+        def make() -> TargetAltcraft:
+            return cls(
+                config=config.config if config else None,
+                parse_env_config=config.parse_env if config else False,
+            )
+
+        if check:
+            sys.exit(check_run(make, for_machines=(about_format or "").lower() == "json"))
         cls.print_version(print_fn=cls.logger.info)
-        sys.exit(run(cls, config, file_input))
+        sys.exit(run(make, file_input))
 
 
-def _mapped(stream_map: StreamMap, record: dict[str, t.Any]) -> dict[str, t.Any] | None:
-    """Return the record after its stream map, None if that drops it.
+def _joined(start: bytes, row: bytes) -> bytes:
+    """Return the RECORD message of a BATCH file's row, which is kept as the tap wrote it."""
+    return start + row.strip(b" \t\r\n\xef\xbb\xbf") + b"}"
 
-    Raises:
-        Rejection: If an expression fails; its own words may hold a value, so they are not shown.
-    """
-    try:
-        return stream_map.transform(record)
-    except MapExpressionError as error:
-        raise Rejection("stream_map", f"a stream map failed: {str(error).rstrip('.')}") from None
-    except TargetError:
-        raise
-    except Exception as error:  # noqa: BLE001 - an expression can raise anything
-        raise Rejection(
-            "stream_map", f"a stream-map expression failed ({type(error).__name__})"
-        ) from None
+
+def _invalid_record(text: str) -> InvalidRecord:
+    return InvalidRecord(text, {})
+
+
+def _sdk_error(error: UndeliverableRecord) -> Exception:
+    """Return what the SDK raises for a record that cannot be delivered."""
+    return _SDK_ERRORS.get(error.code, TargetError)(str(error))
+
+
+_SDK_ERRORS: dict[str, Callable[[str], Exception]] = {
+    "schema": _invalid_record,
+    "missing_key": MissingKeyPropertiesError,
+    "stream_map": MapExpressionError,
+    "no_schema": RecordsWithoutSchemaException,
+    "not_an_object": InvalidInputLine,
+}
+"""What the SDK raises for a record that cannot be delivered, by the code of its rejection."""

@@ -4,7 +4,9 @@ import shutil
 import typing as t
 
 import pytest
+from fork_server import ForkServer
 from harness import TOKEN, run
+from nights import Nights
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
@@ -61,6 +63,20 @@ def deliver(config: dict[str, t.Any], tmp_path: Path) -> Callable[..., Result]:
         return run(messages, {**config, **(settings or {})}, tmp_path, **how)
 
     return _deliver
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture
+def nights(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path, fork_server: ForkServer
+) -> Nights:
+    """One pipeline with a journal, to be run again and again."""
+    return Nights(sandbox, config, tmp_path, fork_server)
 
 
 @pytest.fixture(scope="session")

@@ -60,13 +60,22 @@ def sessions(found: Found, stream: Stream) -> list[Session]:
         runs.append(run.number)
         if run.good and stream.name in run.input.schemas:
             divided.append(Session(tuple(runs), tail))
-            arrived = {copy.version for copy in found.arrived(stream) if copy.run in runs}
-            tail = tuple(read for read in run.input.tail if read.version in arrived)
+            arrived = Counter(c.version for c in found.arrived(stream) if c.run in runs)
+            tail = tuple(_as_often_as(arrived, run.input.tail))
             runs = []
         elif run.run.ending.signal and _all_settled(run, reads_of(run, stream), found):
             divided.append(Session(tuple(runs), tail))
             runs, tail = [], ()
     return [*divided, Session(tuple(runs), tail)] if runs else divided
+
+
+def _as_often_as(arrived: Counter[Version], reads: Iterable[Read]) -> Iterator[Read]:
+    """Yield reads, of each version as many as arrived: a read may have been skipped for another."""
+    left = arrived.copy()
+    for read in reads:
+        if left[read.version]:
+            left[read.version] -= 1
+            yield read
 
 
 def _all_settled(run: RunSeen, reads: Sequence[Read], found: Found) -> bool:

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.sandbox import Task
 
-MISSING_TASK_SECONDS = "target_altcraft.polling:MISSING_TASK_SECONDS"
+MISSING_TASK_SECONDS = "target_altcraft.delivery.polling:MISSING_TASK_SECONDS"
 """The target's patience with a task that Altcraft does not know."""
 EVENT_SECONDS = 1.5
 """A signal waits no longer than this for its event."""

@@ -10,22 +10,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from target_altcraft.batch import (
-    MAX_AGE_SECONDS,
-    OpenBatches,
-    envelope,
-    identity_space,
-)
+from target_altcraft.batch import MAX_AGE_SECONDS, OpenBatches, envelope, identity_space
 from target_altcraft.client import Body
+from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.errors import Rejection
-from target_altcraft.limit import SizeLimit
-from target_altcraft.profile import Entry, Row
+from target_altcraft.profile import Entry, Origin
 from target_altcraft.settings import StreamSettings
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from target_altcraft.batch import Batch
+    from target_altcraft.batch import Batch, Envelope
 
 TOKEN = "tok-secret"
 BIG = 10_000_000
@@ -76,7 +71,7 @@ class Road:
         self._numbers = itertools.count()
         self._also = hand_over
         self.open = OpenBatches(
-            max_rows=max_rows,
+            max_rows=lambda _stream: max_rows,
             limit=self.limit,
             token=TOKEN,
             next_number=self._next_number,
@@ -105,6 +100,10 @@ class Road:
         return [numbers_in(batch) for batch in self.handed]
 
 
+def body_around(around: Envelope, entries: Sequence[bytes]) -> Body:
+    return Body(around.start, around.end, entries, lambda: None)
+
+
 def numbers_in(batch: Batch) -> list[int]:
     return [json.loads(entry)["n"] for entry in batch.entries]
 
@@ -115,7 +114,7 @@ def numbers_in(batch: Batch) -> list[int]:
 def body_of(settings_: StreamSettings, *entries: bytes) -> t.Any:
     around = envelope(settings_, TOKEN)
     assert around.size == len(around.start) + len(around.end)
-    joined = b"".join(Body(around, entries))
+    joined = b"".join(body_around(around, entries))
     return json.loads(joined, parse_float=Decimal)
 
 
@@ -254,7 +253,7 @@ def test_body_may_fill_the_byte_budget_to_its_last_byte() -> None:
     road = Road(max_bytes=2000)
     road.add(CUSTOMERS, size=room)
     road.open.close_all()
-    assert len(Body(road.handed[0].envelope, road.handed[0].entries)) == 2000
+    assert len(body_around(road.handed[0].envelope, road.handed[0].entries)) == 2000
 
 
 def test_record_that_no_body_could_hold_is_rejected_and_leaves_no_trace() -> None:
@@ -327,11 +326,11 @@ def test_single_stream_fills_its_bodies_whatever_its_envelope_takes(share: float
 
 def test_rows_stay_beside_their_entries() -> None:
     road = Road(max_rows=2)
-    rows = [Row(key={"id": number}) for number in range(3)]
+    rows = [Origin(key={"id": number}) for number in range(3)]
     for row in rows:
         road.open.add(CUSTOMERS, Entry(b"{}", "ada"), row)
     road.open.close_all()
-    assert [batch.rows for batch in road.handed] == [rows[:2], rows[2:]]
+    assert [batch.origins for batch in road.handed] == [rows[:2], rows[2:]]
 
 
 def test_every_entry_has_a_row_though_nothing_is_to_be_kept() -> None:
@@ -339,7 +338,7 @@ def test_every_entry_has_a_row_though_nothing_is_to_be_kept() -> None:
     road.add(CUSTOMERS)
     road.add(CUSTOMERS)
     road.open.close_all()
-    assert road.handed[0].rows == [Row(), Row()]
+    assert road.handed[0].origins == [Origin(), Origin()]
 
 
 # Order
@@ -504,7 +503,7 @@ class Observer:
             entries = list(self.waiting[to.name].values())
             assert len(entries) < self.max_rows
             if entries:
-                open_bytes += len(Body(envelope(to, TOKEN), entries))
+                open_bytes += len(body_around(envelope(to, TOKEN), entries))
         assert open_bytes <= self.max_bytes
         assert self.waiting[latest.name] or self.road.handed[-1].stream == latest
 
@@ -513,7 +512,7 @@ class Observer:
         handed = self.road.handed
         assert sorted(batch.number for batch in handed) == list(range(1, self.road.opened + 1))
         for batch in handed:
-            body = Body(batch.envelope, batch.entries)
+            body = body_around(batch.envelope, batch.entries)
             joined = b"".join(body)
             assert len(joined) == len(body) == batch.size <= self.max_bytes
             assert 0 < len(json.loads(joined)["data"]) <= self.max_rows

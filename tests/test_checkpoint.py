@@ -23,14 +23,14 @@ def recorded() -> tuple[Checkpoints, list[t.Any]]:
 
 def test_state_before_any_batch_is_written_at_once() -> None:
     checkpoints, written = recorded()
-    checkpoints.add({"a": 1})
+    checkpoints.add({"a": 1}, 0)
     assert written == [{"a": 1}]
 
 
 def test_state_waits_for_the_batch_of_every_earlier_record() -> None:
     checkpoints, written = recorded()
     one, two = checkpoints.open_batch(), checkpoints.open_batch()
-    checkpoints.add("state")
+    checkpoints.add("state", 0)
     checkpoints.settle(two)
     assert written == []
     checkpoints.settle(one)
@@ -40,7 +40,7 @@ def test_state_waits_for_the_batch_of_every_earlier_record() -> None:
 def test_state_does_not_wait_for_batches_that_were_opened_after_it() -> None:
     checkpoints, written = recorded()
     one = checkpoints.open_batch()
-    checkpoints.add("state")
+    checkpoints.add("state", 0)
     checkpoints.open_batch()
     checkpoints.settle(one)
     assert written == ["state"]
@@ -49,7 +49,7 @@ def test_state_does_not_wait_for_batches_that_were_opened_after_it() -> None:
 def test_state_after_settled_batches_is_written_at_once() -> None:
     checkpoints, written = recorded()
     checkpoints.settle(checkpoints.open_batch())
-    checkpoints.add("state")
+    checkpoints.add("state", 0)
     assert written == ["state"]
 
 
@@ -58,7 +58,7 @@ def test_states_come_out_in_order_as_their_batches_settle() -> None:
     numbers = []
     for state in range(3):
         numbers.append(checkpoints.open_batch())
-        checkpoints.add(state)
+        checkpoints.add(state, 0)
     for number in numbers:
         checkpoints.settle(number)
     assert written == [0, 1, 2]
@@ -69,7 +69,7 @@ def test_states_that_become_safe_together_collapse_into_the_newest() -> None:
     numbers = []
     for state in range(5):
         numbers.append(checkpoints.open_batch())
-        checkpoints.add(state)
+        checkpoints.add(state, 0)
     for number in reversed(numbers):
         checkpoints.settle(number)
     assert written == [4]
@@ -78,8 +78,8 @@ def test_states_that_become_safe_together_collapse_into_the_newest() -> None:
 def test_of_two_states_on_the_same_batch_the_newer_counts() -> None:
     checkpoints, written = recorded()
     number = checkpoints.open_batch()
-    checkpoints.add("old")
-    checkpoints.add("new")
+    checkpoints.add("old", 0)
+    checkpoints.add("new", 0)
     checkpoints.settle(number)
     assert written == ["new"]
 
@@ -88,7 +88,7 @@ def test_nothing_is_written_twice() -> None:
     checkpoints, written = recorded()
     for state in range(3):
         number = checkpoints.open_batch()
-        checkpoints.add(state)
+        checkpoints.add(state, 0)
         checkpoints.settle(number)
     checkpoints.settle(checkpoints.open_batch())
     assert written == [0, 1, 2]
@@ -103,7 +103,7 @@ def test_numbers_of_batches_rise_from_one() -> None:
 def test_state_of_any_value_is_written(state: t.Any) -> None:
     checkpoints, written = recorded()
     number = checkpoints.open_batch()
-    checkpoints.add(state)
+    checkpoints.add(state, 0)
     checkpoints.settle(number)
     assert written == [state]
 
@@ -113,22 +113,22 @@ def test_batch_that_never_settles_holds_every_later_state_back() -> None:
     checkpoints.open_batch()
     for state in range(20):
         number = checkpoints.open_batch()
-        checkpoints.add(state)
+        checkpoints.add(state, 0)
         checkpoints.settle(number)
     assert written == []
 
 
-def test_state_is_written_with_the_newest_batch_that_it_covers() -> None:
+def test_state_is_written_with_the_place_in_the_input_that_it_covers() -> None:
     written: list[tuple[t.Any, int]] = []
-    checkpoints = Checkpoints(lambda state, number: written.append((state, number)))
-    checkpoints.add("before any")
+    checkpoints = Checkpoints(lambda state, place: written.append((state, place)))
+    checkpoints.add("before any", 0)
     one, two = checkpoints.open_batch(), checkpoints.open_batch()
-    checkpoints.add("after two")
+    checkpoints.add("after two", 7)
     three = checkpoints.open_batch()
     for number in (three, one, two):
         checkpoints.settle(number)
-    checkpoints.add("after three")
-    assert written == [("before any", 0), ("after two", 2), ("after three", 3)]
+    checkpoints.add("after three", 9)
+    assert written == [("before any", 0), ("after two", 7), ("after three", 9)]
 
 
 # What may go wrong while writing
@@ -146,10 +146,10 @@ def test_failed_write_is_the_last_one_and_its_caller_learns_of_it(
 
     checkpoints = Checkpoints(write)
     number = checkpoints.open_batch()
-    checkpoints.add(1)
+    checkpoints.add(1, 0)
     with pytest.raises(error):
         checkpoints.settle(number)
-    checkpoints.add(2)
+    checkpoints.add(2, 0)
     checkpoints.settle(checkpoints.open_batch())
     assert attempts == [1]
 
@@ -166,9 +166,9 @@ def test_state_that_becomes_safe_during_a_write_is_written_after_it() -> None:
 
     checkpoints = Checkpoints(write)
     one = checkpoints.open_batch()
-    checkpoints.add("first")
+    checkpoints.add("first", 0)
     two = checkpoints.open_batch()
-    checkpoints.add("second")
+    checkpoints.add("second", 0)
     checkpoints.settle(one)
     assert written == ["first", "second"]
 
@@ -185,7 +185,7 @@ class Stalled:
         self._entered = threading.Event()
         self._go_on = threading.Event()
         self.checkpoints = Checkpoints(self._write)
-        self._thread = threading.Thread(target=self.checkpoints.add, args=("stalls",))
+        self._thread = threading.Thread(target=self.checkpoints.add, args=("stalls", 0))
 
     def _write(self, state: t.Any, _: int) -> None:
         self._entered.set()
@@ -207,7 +207,7 @@ def test_stalled_write_holds_nobody_else_up_and_the_newest_comes_after_it() -> N
     with Stalled() as stalled:
         for state in range(5):
             number = stalled.checkpoints.open_batch()
-            stalled.checkpoints.add(state)
+            stalled.checkpoints.add(state, 0)
             stalled.checkpoints.settle(number)
         assert stalled.written == []
     assert stalled.written == ["stalls", 4]
@@ -225,7 +225,7 @@ def test_states_held_do_not_outnumber_the_unsettled_batches() -> None:
         for _ in range(number):
             value = Value()
             references.append(weakref.ref(value))
-            checkpoints.add(value)
+            checkpoints.add(value, 0)
 
     unsettled = []
     for opened in range(1, 10):
@@ -245,7 +245,7 @@ def test_states_held_stay_few_while_a_write_stalls() -> None:
             number = stalled.checkpoints.open_batch()
             value = Value()
             references.append(weakref.ref(value))
-            stalled.checkpoints.add(value)
+            stalled.checkpoints.add(value, 0)
             stalled.checkpoints.settle(number)
         del value
         number_held = held(references)
@@ -262,10 +262,14 @@ class CheckpointsMachine(RuleBasedStateMachine):
         super().__init__()
         self.written: list[int] = []
         self.expected: list[int] = []
-        self.checkpoints = Checkpoints(lambda state, _: self.written.append(state))
+        self.checkpoints = Checkpoints(self.write)
         self.unsettled: list[int] = []
         self.depends_on: dict[int, set[int]] = {}
         self.states = 0
+
+    def write(self, state: int, place: int) -> None:
+        assert place == 10 * state
+        self.written.append(state)
 
     @initialize()
     def begin(self) -> None:
@@ -287,7 +291,7 @@ class CheckpointsMachine(RuleBasedStateMachine):
     def add(self) -> None:
         self.states += 1
         self.depends_on[self.states] = set(self.unsettled)
-        self.checkpoints.add(self.states)
+        self.checkpoints.add(self.states, 10 * self.states)
         self.expect()
 
     def expect(self) -> None:
@@ -361,8 +365,8 @@ def test_from_many_threads_no_state_is_early_doubled_lost_or_out_of_order(seed: 
                 with lock:
                     pending.append(number)
                 if rng.random() < 0.5:
-                    checkpoints.add(number)  # a STATE says up to which batch it is about
-            checkpoints.add(batches)
+                    checkpoints.add(number, number)  # a STATE says up to which batch it is about
+            checkpoints.add(batches, batches)
             done.set()
             return
         while True:

@@ -1,68 +1,77 @@
 from __future__ import annotations
 
-import contextlib
-import email.utils
+import dataclasses
+import http.client
 import json
 import logging
-import math
-import queue
 import shutil
 import socket
 import ssl
-import struct
 import subprocess
 import threading
 import time
-import traceback
 import typing as t
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import pytest
+import requests
+import urllib3
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from target_altcraft.batch import Envelope
-from target_altcraft.client import (
-    LIST,
-    STATUS,
-    SUBMIT,
-    USER_AGENT,
-    Body,
-    Client,
-    Halted,
-    TaskStatus,
-    meaning,
+from wire import (
+    ACCEPTED,
+    ENTRIES,
+    MEGABYTE,
+    PROFILE,
+    TOKEN,
+    Clock,
+    Exchange,
+    Halt,
+    Server,
+    answers,
+    body_of,
+    client_of,
+    failed,
+    many,
+    never_answers,
+    repeated,
+    resets_after,
+    run_settings,
+    shows_nothing,
+    status_error,
+    submitted,
 )
+
+from target_altcraft.answers import LIST, STATUS, SUBMIT, TaskStatus, meaning
+from target_altcraft.client import USER_AGENT, Body, Client
+from target_altcraft.delivery.retry import retry
 from target_altcraft.errors import (
+    AcceptedWithoutId,
     ApiError,
     Fatal,
+    Halted,
     LostInBody,
     NotAccepted,
     OutcomeUnknown,
     Refused,
     TooLarge,
 )
-from target_altcraft.settings import resolve
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from target_altcraft.settings import Settings
-
-TOKEN = "tok-3f9a-secret"
-PROFILE = "ada.lovelace@b.example"
-ENTRIES = [f'{{"data":{{"email":"{PROFILE}"}}}}'.encode(), b'{"data":{"email":"b@c"}}']
-ACCEPTED = {"error": 0, "error_text": "Successful operation", "task_id": "30421978-7f6d"}
-MEGABYTE = 1_000_000
+    from wire import (
+        Step,
+    )
 
 
-def around(start: bytes, end: bytes) -> Envelope:
-    return Envelope(start, end, len(start) + len(end))
-
-
-AROUND = around(f'{{"token":"{TOKEN}","workflow_id":12,"data":['.encode(), b"]}")
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    stands_in = Clock()
+    for module in ("client", "answers", "delivery.retry"):
+        monkeypatch.setattr(f"target_altcraft.{module}.time", stands_in)
+    return stands_in
 
 
 @pytest.fixture(autouse=True)
@@ -74,249 +83,11 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-# A server that does as it is told
-
-
-class Exchange:
-    """One request, as the server sees it."""
-
-    def __init__(self, connection: socket.socket, head: bytes, rest: bytes) -> None:
-        self.connection = connection
-        lines = head.decode("latin-1").split("\r\n")
-        self.method, self.path, _ = lines[0].split(" ", 2)
-        pairs = (line.split(":", 1) for line in lines[1:] if line)
-        self.headers = {name.lower(): value.strip() for name, value in pairs}
-        self._received = bytearray(rest)
-
-    @property
-    def body(self) -> bytes:
-        return bytes(self._received)
-
-    def read_body(self, size: int | None = None) -> None:
-        """Read the body, or its first bytes."""
-        wanted = int(self.headers["content-length"]) if size is None else size
-        while len(self._received) < wanted:
-            received = self.connection.recv(1 << 20)
-            if not received:
-                return
-            self._received += received
-
-    def answer(
-        self, body: object, status: int = 200, headers: dict[str, str] | None = None
-    ) -> None:
-        """Answer with JSON, or with bytes as they are."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        fields = {"Content-Length": str(len(content)), **(headers or {})}
-        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self.connection.sendall(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode("latin-1") + content)
-
-    def reset(self) -> None:
-        """Break the connection so that the other side notices at once."""
-        linger = struct.pack("ii", 1, 0)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.connection.close()
-
-
-Step = t.Callable[[Exchange], None]
-
-
-def answers(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Step:
-    """Read the request, then answer."""
-
-    def step(exchange: Exchange) -> None:
-        exchange.read_body()
-        exchange.answer(body, status, headers)
-
-    return step
-
-
-def resets_after(size: int | None) -> Step:
-    """Read so much of the body, or all of it, then break the connection."""
-
-    def step(exchange: Exchange) -> None:
-        exchange.read_body(size)
-        exchange.reset()
-
-    return step
-
-
-def never_answers(exchange: Exchange) -> None:
-    """Read the request, then wait until the client has gone."""
-    exchange.read_body()
-    exchange.connection.settimeout(30)
-    exchange.connection.recv(1)
-
-
-class Server:
-    """Serves one connection after the other, each request by the next step."""
-
-    def __init__(self, *steps: Step, context: ssl.SSLContext | None = None) -> None:
-        self.exchanges: list[Exchange] = []
-        self.connections = 0
-        self._steps = queue.SimpleQueue[Step]()
-        for step in steps:
-            self._steps.put(step)
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._current: socket.socket | None = None
-        self._stopping = False
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http{'s' if self._context else ''}://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Server:  # noqa: PYI034 - typing.Self is newer than our oldest Python
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        if self._current is not None:
-            with contextlib.suppress(OSError):
-                self._current.shutdown(socket.SHUT_RDWR)
-        self._thread.join(30)
-        self._listener.close()
-        assert not self._thread.is_alive()
-
-    def _serve(self) -> None:
-        while not self._stopping:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._current = connection
-            with connection, contextlib.suppress(OSError, queue.Empty):
-                self._converse(connection)
-
-    def _converse(self, connection: socket.socket) -> None:
-        if self._context is not None:
-            connection = self._context.wrap_socket(connection, server_side=True)
-        while True:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                received = connection.recv(65536)
-                if not received:
-                    return
-                data += received
-            head, rest = data.split(b"\r\n\r\n", 1)
-            exchange = Exchange(connection, head, rest)
-            self.exchanges.append(exchange)
-            self._steps.get_nowait()(exchange)
-
-
-class Clock:
-    """Stands in for the module `time` where the client uses it."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.now
-
-
-class Halt(threading.Event):
-    """The event `halt`: each wait takes no time but the clock's."""
-
-    def __init__(self, clock: Clock | None = None, *, halts_in: float = math.inf) -> None:
-        super().__init__()
-        self.clock = clock
-        self.waits: list[float] = []
-        self._halts_in = halts_in
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        if self.clock is not None:
-            self.clock.now += timeout
-        if sum(self.waits) >= self._halts_in:
-            self.set()
-        return self.is_set()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    stands_in = Clock()
-    monkeypatch.setattr("target_altcraft.client.time", stands_in)
-    return stands_in
-
-
-def run_settings(url: str, **values: t.Any) -> Settings:
-    return resolve({"api_url": url, "token": TOKEN, "request_timeout_seconds": 30, **values})
-
-
-@contextlib.contextmanager
-def client_of(url: str, halt: threading.Event | None = None, **values: t.Any) -> Iterator[Client]:
-    client = Client(run_settings(url, **values), halt or Halt())
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def submitted(
-    server: Server,
-    *,
-    entries: Sequence[bytes] = ENTRIES,
-    divisible: bool = True,
-    halt: threading.Event | None = None,
-    **values: t.Any,
-) -> str:
-    with client_of(server.url, halt, **values) as client:
-        return client.submit(Body(AROUND, entries), divisible=divisible)
-
-
-def failed(
-    kind: type[Exception],
-    *steps: Step,
-    entries: Sequence[bytes] = ENTRIES,
-    divisible: bool = True,
-    halt: threading.Event | None = None,
-    **values: t.Any,
-) -> ApiError:
-    """The error of a submit to a server of these steps; it shows neither token nor profile."""
-    with Server(*steps) as server, pytest.raises(kind) as caught:
-        submitted(server, entries=entries, divisible=divisible, halt=halt, **values)
-    return shows_nothing(caught.value, kind)
-
-
-def shows_nothing(error: Exception, kind: type[Exception]) -> ApiError:
-    assert type(error) is kind
-    assert isinstance(error, ApiError)
-    for text in (str(error), repr(error), "".join(traceback.format_exception(error))):
-        assert TOKEN not in text
-        assert PROFILE not in text
-    return error
-
-
-def status_error(kind: type[Exception], step: Step, **values: t.Any) -> ApiError:
-    with (
-        Server(step) as server,
-        client_of(server.url, **values) as client,
-        pytest.raises(kind) as caught,
-    ):
-        client.status("30421978", 30)
-    return shows_nothing(caught.value, kind)
-
-
-def many(size: int) -> list[bytes]:
-    """Entries of so many bytes in all."""
-    entry = b'{"data":{"email":"b@c","pad":"' + b"x" * 9_970 + b'"}}'
-    return [entry] * (size // len(entry))
-
-
 # The body
 
 
 def test_body_is_the_envelope_around_the_entries() -> None:
-    body = Body(around(b"<", b">"), [b"one", b"two", b"three"])
+    body = Body(b"<", b">", [b"one", b"two", b"three"], lambda: None)
     assert b"".join(body) == b"<one,two,three>"
     assert len(body) == 15
 
@@ -333,7 +104,7 @@ def test_any_body_has_the_length_it_says(
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("target_altcraft.client._CHUNK_BYTES", chunk)
-        body = Body(around(start, end), entries)
+        body = Body(start, end, entries, lambda: None)
         for _ in range(2):
             body.rewind()
             joined = b"".join(body)
@@ -343,16 +114,16 @@ def test_any_body_has_the_length_it_says(
 
 
 def test_body_is_joined_in_chunks_while_it_is_sent() -> None:
-    chunks = list(Body(AROUND, many(10 * MEGABYTE)))
+    chunks = list(body_of(many(10 * MEGABYTE)))
     assert len(chunks) > 10
     assert max(map(len, chunks)) < MEGABYTE
 
 
 def test_body_knows_how_far_it_got() -> None:
-    body = Body(AROUND, many(MEGABYTE))
+    body = body_of(many(MEGABYTE))
 
     def far() -> tuple[bool, bool]:
-        return body.started, body.handed_over
+        return body.begun, body.handed_over
 
     chunks = iter(body)
     assert far() == (False, False)
@@ -375,7 +146,7 @@ def test_submit_posts_the_body_and_returns_the_task_id() -> None:
         assert submitted(server) == "30421978-7f6d"
     (exchange,) = server.exchanges
     assert (exchange.method, exchange.path) == ("POST", f"/api/v1.1/{SUBMIT}")
-    assert exchange.body == b"".join(Body(AROUND, ENTRIES))
+    assert exchange.body == b"".join(body_of())
     assert exchange.headers["content-type"] == "application/json"
     assert exchange.headers["content-length"] == str(len(exchange.body))
     assert exchange.headers["user-agent"] == USER_AGENT
@@ -391,7 +162,7 @@ def test_large_body_arrives_whole() -> None:
     entries = many(10 * MEGABYTE)
     with Server(answers(ACCEPTED)) as server:
         submitted(server, entries=entries)
-    assert server.exchanges[0].body == b"".join(Body(AROUND, entries))
+    assert server.exchanges[0].body == b"".join(body_of(entries))
 
 
 def test_status_posts_token_and_task_in_the_body() -> None:
@@ -413,7 +184,7 @@ def test_methods_of_the_api_are_those_of_the_guide() -> None:
 def test_connection_that_was_just_used_is_kept(clock: Clock) -> None:
     with Server(*[answers(ACCEPTED)] * 3) as server, client_of(server.url) as client:
         for _ in range(3):
-            client.submit(Body(AROUND, ENTRIES), divisible=True)
+            client.submit(body_of())
             clock.now += 0.5
     assert server.connections == 1
 
@@ -421,7 +192,7 @@ def test_connection_that_was_just_used_is_kept(clock: Clock) -> None:
 def test_idle_connection_is_not_reused_for_a_submit(clock: Clock) -> None:
     with Server(*[answers(ACCEPTED)] * 2) as server, client_of(server.url) as client:
         for _ in range(2):
-            client.submit(Body(AROUND, ENTRIES), divisible=True)
+            client.submit(body_of())
             clock.now += 2
     assert server.connections == 2
 
@@ -458,11 +229,11 @@ def test_another_host_is_reached_through_the_proxy_of_the_environment(
     with Server(refuse) as proxy:
         monkeypatch.setenv(name, proxy.url)
         with (
-            client_of("https://altcraft.invalid", retry_max_seconds=0) as client,
-            pytest.raises(Fatal) as caught,
+            client_of("https://altcraft.invalid") as client,
+            pytest.raises(NotAccepted) as caught,
         ):
-            client.submit(Body(AROUND, ENTRIES), divisible=True)
-    shows_nothing(caught.value, Fatal)
+            client.submit(body_of())
+    shows_nothing(caught.value, NotAccepted)
     assert proxy.exchanges[0].method == "CONNECT"
     assert proxy.exchanges[0].path == "altcraft.invalid:443"
     assert "the proxy did not connect" in str(caught.value)
@@ -477,10 +248,10 @@ def test_no_proxy_of_the_environment_is_kept_to(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("NO_PROXY", "altcraft.invalid")
         monkeypatch.setattr(socket, "getaddrinfo", nowhere)
         with (
-            client_of("https://altcraft.invalid", retry_max_seconds=0) as client,
-            pytest.raises(Fatal, match="the host's name was not found"),
+            client_of("https://altcraft.invalid") as client,
+            pytest.raises(NotAccepted, match="the host's name was not found"),
         ):
-            client.submit(Body(AROUND, ENTRIES), divisible=True)
+            client.submit(body_of())
     assert proxy.connections == 0
 
 
@@ -538,9 +309,59 @@ def test_missing_bundle_is_fatal_at_once_and_named(
         client_of(f"https://127.0.0.1:{server.port}", halt) as client,
         pytest.raises(Fatal) as caught,
     ):
-        client.submit(Body(AROUND, ENTRIES), divisible=True)
+        client.submit(body_of())
     assert halt.waits == []
     assert "CA" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "hello", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"]
+)
+def test_bundle_that_holds_no_certificate_is_fatal_at_once_and_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with (
+        Server() as server,
+        client_of(f"https://127.0.0.1:{server.port}") as client,
+        pytest.raises(Fatal, match="the CA bundle of REQUESTS_CA_BUNDLE"),
+    ):
+        client.submit(body_of())
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://[bad", "http://", "x://y", "::::", "http://127.0.0.1:99999",
+     f"http://{'a' * 70}.b:80", "http://.:80", "http://\u2603..com"],
+)  # fmt: skip
+def test_proxy_that_is_no_address_is_fatal_at_once(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with client_of("https://altcraft.invalid") as client, pytest.raises(Fatal) as caught:
+        client.submit(body_of())
+    assert caught.value.text == "api_url, or the proxy of the environment, is no usable address"
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".invalid", ".invalid", "a..b", "*x", "x:99999"])
+def test_api_url_that_is_no_address_is_fatal_at_once(host: str) -> None:
+    values = dataclasses.replace(
+        run_settings("https://altcraft.invalid"), api_url=f"https://{host}"
+    )
+    client = Client(values, Halt())
+    with pytest.raises(Fatal):
+        client.submit(body_of())
+
+
+def test_server_that_does_not_speak_tls_is_not_accepted_in_time() -> None:
+    with (
+        Server(never_answers) as server,
+        client_of(server.url.replace("http", "https"), request_timeout_seconds=0.2) as client,
+        pytest.raises(NotAccepted, match=r"no connection within 0\.2 seconds"),
+    ):
+        client.submit(body_of())
 
 
 # What an answer means
@@ -580,7 +401,7 @@ def test_missing_bundle_is_fatal_at_once_and_named(
     ],
 )
 def test_code_means_one_kind_of_error(code: int, kind: type[ApiError]) -> None:
-    assert meaning(code, redirects=True) is kind
+    assert meaning(code, http=True) is kind
     assert meaning(code, too_large=True) is TooLarge
 
 
@@ -709,14 +530,56 @@ def test_unreadable_200_leaves_the_outcome_open(body: object) -> None:
     assert "is not Altcraft's JSON" in error.text
 
 
-@pytest.mark.parametrize("task_id", [None, "", 3042, ["3042"], {}])
-def test_answer_without_a_task_id_leaves_the_outcome_open(task_id: object) -> None:
-    error = failed(OutcomeUnknown, answers({"error": 0, "task_id": task_id}))
-    assert error.text == "the answer names no task_id"
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": 0},
+        {"error": 0, "data": {}},
+        {"error": 0, "data": {"task_id": ""}},
+        {"error": 0, "task_id": None},
+        {"error": 0, "task_id": ""},
+        {"error": 0, "task_id": " "},
+        {"error": 0, "task_id": ["3042"]},
+        {"error": 0, "task_id": {}},
+        {"error": 0, "task_id": True},
+        {"error": 0, "task_id": 1.5},
+    ],
+)
+def test_success_without_a_task_id_is_accepted_but_cannot_be_followed(
+    answer: dict[str, t.Any],
+) -> None:
+    error = failed(AcceptedWithoutId, answers(answer))
+    assert error.text == "accepted, but the answer names no task"
+    assert error.code == 0
 
 
-def test_answer_without_the_key_task_id_leaves_the_outcome_open() -> None:
-    failed(OutcomeUnknown, answers({"error": 0}))
+@pytest.mark.parametrize(
+    ("answer", "task_id"),
+    [
+        ({"error": 0, "task_id": "task_3042/ы"}, "task_3042/ы"),
+        ({"error": 0, "data": {"task_id": "3042"}}, "3042"),
+        ({"error": 0, "task_id": None, "data": {"task_id": "3042"}}, "3042"),
+        ({"error": 0, "task_id": 3042}, "3042"),
+        ({"error": 0, "data": {"task_id": 2**70}}, str(2**70)),
+    ],
+)
+def test_task_id_is_found_in_both_places(answer: dict[str, t.Any], task_id: str) -> None:
+    with Server(answers(answer)) as server:
+        assert submitted(server) == task_id
+
+
+@pytest.mark.parametrize("status", [200, 302, 304, 400, 401, 413, 429, 500, 502, 503, 999])
+def test_answer_that_names_a_task_is_an_acceptance_whatever_its_status(status: int) -> None:
+    def step(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.answer(ACCEPTED, status)
+
+    with Server(step) as server, client_of(server.url) as client:
+        if status == 304:  # an answer that has no body
+            with pytest.raises(Fatal):
+                client.submit(body_of())
+        else:
+            assert client.submit(body_of()) == "30421978-7f6d"
 
 
 def test_success_may_be_told_by_a_text() -> None:
@@ -755,10 +618,10 @@ def test_nobody_listening_is_not_accepted(clock: Clock) -> None:
         port = free.getsockname()[1]
     halt = Halt(clock)
     with (
-        client_of(f"http://127.0.0.1:{port}", halt, retry_max_seconds=20) as client,
+        client_of(f"http://127.0.0.1:{port}", halt) as client,
         pytest.raises(Fatal) as caught,
     ):
-        client.submit(Body(AROUND, ENTRIES), divisible=True)
+        repeated(client, body_of(), halt, patience=20)
     error = shows_nothing(caught.value, Fatal)
     assert error.text == ("the connection was refused; not accepted within retry_max_seconds (20)")
     assert error.code is None
@@ -772,10 +635,10 @@ def test_unknown_host_is_not_accepted(monkeypatch: pytest.MonkeyPatch, clock: Cl
     monkeypatch.setattr(socket, "getaddrinfo", nowhere)
     halt = Halt(clock)
     with (
-        client_of("https://altcraft.invalid", halt, retry_max_seconds=20) as client,
+        client_of("https://altcraft.invalid", halt) as client,
         pytest.raises(Fatal, match="the host's name was not found; not accepted within"),
     ):
-        client.submit(Body(AROUND, ENTRIES), divisible=True)
+        repeated(client, body_of(), halt, patience=20)
     assert len(halt.waits) > 1
 
 
@@ -788,10 +651,10 @@ def test_connection_that_takes_too_long_is_not_accepted(
     monkeypatch.setattr("urllib3.util.connection.create_connection", slow)
     halt = Halt(clock)
     with (
-        client_of("https://altcraft.invalid", halt, retry_max_seconds=20) as client,
+        client_of("https://altcraft.invalid", halt) as client,
         pytest.raises(Fatal, match="no connection within 30 seconds; not accepted within"),
     ):
-        client.submit(Body(AROUND, ENTRIES), divisible=True)
+        repeated(client, body_of(), halt, patience=20)
     assert len(halt.waits) > 1
 
 
@@ -809,7 +672,7 @@ def test_connection_lost_in_the_body_of_a_single_record_is_made_again() -> None:
         halt = Halt()
         assert submitted(server, entries=entries, divisible=False, halt=halt) == "30421978-7f6d"
     assert len(halt.waits) == 2
-    assert server.exchanges[-1].body == b"".join(Body(AROUND, entries))
+    assert server.exchanges[-1].body == b"".join(body_of(entries))
 
 
 def test_server_that_stops_reading_the_body_has_not_accepted_it() -> None:
@@ -840,13 +703,56 @@ def test_connection_closed_after_the_body_leaves_the_outcome_open() -> None:
     failed(OutcomeUnknown, close)
 
 
-def test_answer_that_breaks_off_leaves_the_outcome_open() -> None:
-    def break_off(exchange: Exchange) -> None:
+def breaks_off(content: bytes, status: int = 200) -> Step:
+    """Promise more of an answer than comes."""
+
+    def step(exchange: Exchange) -> None:
         exchange.read_body()
-        exchange.answer(ACCEPTED, headers={"Content-Length": "5000"})
+        exchange.answer(content, status, {"Content-Length": "5000"})
         exchange.connection.shutdown(socket.SHUT_RDWR)
 
-    failed(OutcomeUnknown, break_off)
+    return step
+
+
+def stalls(content: bytes) -> Step:
+    """Promise more of an answer than comes, and keep the connection open."""
+
+    def step(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.answer(content, headers={"Content-Length": "5000"})
+        exchange.connection.settimeout(30)
+        exchange.connection.recv(1)
+
+    return step
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, -1])
+def test_answer_that_breaks_off_leaves_the_outcome_open(length: int) -> None:
+    content = json.dumps(ACCEPTED).encode()[:length]
+    error = failed(OutcomeUnknown, breaks_off(content))
+    assert error.text == "the answer (HTTP 200) is not Altcraft's JSON; the answer broke off"
+
+
+def test_answer_that_stalls_leaves_the_outcome_open() -> None:
+    failed(OutcomeUnknown, stalls(b'{"error": 0'), request_timeout_seconds=0.2)
+
+
+@pytest.mark.parametrize("step", [breaks_off, stalls])
+def test_acceptance_is_heard_though_its_answer_does_not_end(
+    step: t.Callable[[bytes], Step],
+) -> None:
+    with Server(step(json.dumps(ACCEPTED).encode())) as server:
+        assert submitted(server, request_timeout_seconds=0.2) == "30421978-7f6d"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(503, NotAccepted), (413, TooLarge), (401, Fatal)])
+def test_status_of_an_answer_that_breaks_off_counts(status: int, kind: type[ApiError]) -> None:
+    with (
+        Server(breaks_off(b"<html>", status)) as server,
+        client_of(server.url) as client,
+        pytest.raises(kind),
+    ):
+        client.submit(body_of())
 
 
 def test_answer_that_is_no_http_leaves_the_outcome_open() -> None:
@@ -865,7 +771,7 @@ def test_odd_error_after_the_body_leaves_the_outcome_open(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("requests.Session.post", post)
     with client_of("https://altcraft.invalid") as client, pytest.raises(OutcomeUnknown):
-        client.submit(Body(AROUND, ENTRIES), divisible=True)
+        client.submit(body_of())
 
 
 def test_no_answer_in_time_leaves_the_outcome_open() -> None:
@@ -873,14 +779,81 @@ def test_no_answer_in_time_leaves_the_outcome_open() -> None:
     assert error.text == "no answer within 0.1 seconds"
 
 
-def test_refusal_before_the_whole_body_was_sent_is_heard_or_counts_as_lost() -> None:
-    def refuse(exchange: Exchange) -> None:
-        exchange.read_body(300_000)
-        exchange.answer({"error": 400, "error_debug": "http: request body too large"}, 400)
-        exchange.reset()
+TOO_LARGE = {"error": 400, "error_debug": "http: request body too large"}
 
-    with Server(refuse) as server, pytest.raises((TooLarge, LostInBody)):
-        submitted(server, entries=many(20 * MEGABYTE))
+
+def answers_early(
+    body: object, status: int, end: t.Callable[[Exchange], object] = lambda _: None
+) -> Step:
+    """Answer after a part of the body, then end the connection."""
+
+    def step(exchange: Exchange) -> None:
+        exchange.read_body(300_000)
+        exchange.answer(body, status, {"Connection": "close"})
+        end(exchange)
+        exchange.connection.close()
+
+    return step
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize(
+    "end", [lambda _: None, Exchange.reset, lambda e: e.connection.shutdown(socket.SHUT_WR)]
+)
+def test_refusal_before_the_whole_body_was_sent_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+    certificate: Certificate,
+    end: t.Callable[[Exchange], object],
+    *,
+    secure: bool,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    step = answers_early(TOO_LARGE, 400, end)
+    with Server(step, context=certificate.context if secure else None) as server:
+        started = time.monotonic()
+        with pytest.raises(TooLarge):
+            submitted(server, entries=many(20 * MEGABYTE))
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_refusal_of_a_host_that_stops_reading_is_heard_after_the_time_out(
+    monkeypatch: pytest.MonkeyPatch, certificate: Certificate, *, secure: bool
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    heard = threading.Event()
+    step = answers_early(TOO_LARGE, 400, lambda _: heard.wait(30))
+    with Server(step, context=certificate.context if secure else None) as server:
+        try:
+            with pytest.raises(TooLarge):
+                submitted(server, entries=many(20 * MEGABYTE), request_timeout_seconds=0.3)
+        finally:
+            heard.set()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"error": 503}, 200, NotAccepted),
+        (b"", 413, TooLarge),
+        ({"error": 400}, 400, Refused),
+        ({"error": 401}, 401, Fatal),
+        (b"<html>", 200, LostInBody),
+        (b"<html>", 500, LostInBody),
+        ({"error": 7}, 200, LostInBody),
+    ],
+)
+def test_body_that_was_answered_before_its_end_was_not_accepted(
+    body: object, status: int, kind: type[ApiError]
+) -> None:
+    with (
+        Server(answers_early(body, status)) as server,
+        client_of(server.url) as client,
+        pytest.raises(kind) as caught,
+    ):
+        client.submit(body_of(many(20 * MEGABYTE)))
+    error = shows_nothing(caught.value, kind)
+    assert error.text.endswith(", before the whole body was sent") == (kind is LostInBody)
 
 
 def test_each_attempt_is_judged_by_its_own_body() -> None:
@@ -890,229 +863,99 @@ def test_each_attempt_is_judged_by_its_own_body() -> None:
     failed(LostInBody, busy, resets_after(100_000), entries=entries)
 
 
-# Repeating
-
-
-def test_not_accepted_is_made_again_with_the_same_body() -> None:
-    halt = Halt()
-    steps = [answers(b"", 503), answers({"error": 429}), answers(ACCEPTED)]
-    with Server(*steps) as server:
-        assert submitted(server, halt=halt) == "30421978-7f6d"
-    assert len({exchange.body for exchange in server.exchanges}) == 1
-    assert len(halt.waits) == 2
-
-
-def test_waits_grow_at_random_up_to_their_longest(clock: Clock) -> None:
-    halt = Halt(clock)
-    with Server(*[answers(b"", 503)] * 400) as server, pytest.raises(Fatal):
-        submitted(server, halt=halt, retry_max_seconds=2000)
-    assert len(set(halt.waits)) > len(halt.waits) / 2  # full jitter
-    assert all(wait <= 0.5 * 2**place for place, wait in enumerate(halt.waits))
-    assert 15 < max(halt.waits) <= 30
-
-
-@pytest.mark.parametrize("seconds", ["0", "7", " 7 ", "120"])
-def test_retry_after_in_seconds_is_waited_for(seconds: str, clock: Clock) -> None:
-    halt = Halt(clock)
-    busy = answers(b"", 503, {"Retry-After": seconds})
-    with Server(busy, answers(ACCEPTED)) as server:
-        submitted(server, halt=halt)
-    assert halt.waits == [float(seconds)]
-
-
-@pytest.mark.parametrize(("offset", "waited"), [(7, 7), (0, 0), (-3600, 0)])
-def test_retry_after_as_a_date_is_waited_for(offset: int, waited: int, clock: Clock) -> None:
-    halt = Halt(clock)
-    date = email.utils.formatdate(clock.now + offset, usegmt=True)
-    with Server(answers(b"", 429, {"Retry-After": date}), answers(ACCEPTED)) as server:
-        submitted(server, halt=halt)
-    assert halt.waits == [waited]
-
-
-@pytest.mark.parametrize(
-    "value", ["", "soon", "-5", "1.5", "7 seconds", "Mon, 99 Jan 2024", "1, 2"]
-)
-def test_retry_after_that_says_nothing_is_ignored(value: str) -> None:
-    error = status_error(NotAccepted, answers(b"", 503, {"Retry-After": value}))
-    assert error.retry_after is None
-
-
-def test_retry_after_comes_with_any_error() -> None:
-    error = status_error(OutcomeUnknown, answers(b"", 500, {"Retry-After": "9"}))
-    assert error.retry_after == 9
-
-
-def test_retry_after_with_a_digit_that_is_no_number_is_ignored() -> None:
-    error = status_error(NotAccepted, answers(b"", 503, {"Retry-After": "²"}))
-    assert error.retry_after is None
-
-
-@pytest.fixture
-def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Asia/Vladivostok")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("far_from_greenwich")
-def test_retry_after_in_the_form_of_asctime_is_in_utc() -> None:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        clock = Clock()
-        monkeypatch.setattr("target_altcraft.client.time", clock)
-        date = time.asctime(time.gmtime(clock.now + 60))
-        error = status_error(NotAccepted, answers(b"", 503, {"Retry-After": date}))
-    assert error.retry_after == 60
-
-
-def test_repeating_ends_within_retry_max_seconds(clock: Clock) -> None:
-    halt = Halt(clock)
-    steps = [answers({"error": 503, "error_text": "Maintenance"})] * 400
-    error = failed(Fatal, *steps, halt=halt, retry_max_seconds=100)
-    assert error.text == ("error 503, Maintenance; not accepted within retry_max_seconds (100)")
-    assert error.code == 503
-    assert 50 < sum(halt.waits) <= 100
-
-
-def test_retry_after_beyond_retry_max_seconds_is_not_waited_for(clock: Clock) -> None:
-    halt = Halt(clock)
-    busy = answers(b"", 503, {"Retry-After": "101"})
-    failed(Fatal, busy, halt=halt, retry_max_seconds=100)
-    assert halt.waits == []
-
-
-def test_nothing_is_repeated_where_retry_max_seconds_is_zero(clock: Clock) -> None:
-    halt = Halt(clock)
-    failed(Fatal, answers(b"", 503), halt=halt, retry_max_seconds=0)
-    assert halt.waits == []
-
-
-@pytest.mark.parametrize(
-    ("step", "kind"),
-    [
-        (answers({"error": 400}), Refused),
-        (answers({"error": 401}), Fatal),
-        (answers(b"", 413), TooLarge),
-        (answers(b"", 500), OutcomeUnknown),
-        (answers(b"", 307), Fatal),
-        (resets_after(None), OutcomeUnknown),
-    ],
-)
-def test_nothing_else_is_repeated(step: Step, kind: type[ApiError]) -> None:
-    halt = Halt()
-    failed(kind, step, answers(ACCEPTED), halt=halt)
-    assert halt.waits == []
-
-
-def test_status_is_asked_once_only() -> None:
-    halt = Halt()
-    with (
-        Server(answers(b"", 503), answers(ACCEPTED)) as server,
-        client_of(server.url, halt) as client,
-        pytest.raises(NotAccepted),
-    ):
-        client.status("3042", 30)
-    assert len(server.exchanges) == 1
-    assert halt.waits == []
-
-
-def test_halt_before_the_submit_sends_nothing() -> None:
-    halt = Halt()
-    halt.set()
-    with Server(answers(ACCEPTED)) as server, pytest.raises(Halted):
-        submitted(server, halt=halt)
-    assert server.connections == 0
-
-
-def test_halt_ends_the_wait_and_nothing_is_repeated(clock: Clock) -> None:
-    halt = Halt(clock, halts_in=0)
-    busy = answers(b"", 503, {"Retry-After": "90"})
-    with Server(busy, answers(ACCEPTED)) as server, pytest.raises(Halted):
-        submitted(server, halt=halt)
-    assert len(server.exchanges) == 1
-
-
-def test_halt_from_another_thread_ends_the_wait() -> None:
-    halt = threading.Event()
-
-    def busy(exchange: Exchange) -> None:
-        exchange.read_body()
-        exchange.answer(b"", 503, {"Retry-After": "200"})
-        halt.set()
-
-    with Server(busy, answers(ACCEPTED)) as server, pytest.raises(Halted):
-        submitted(server, halt=halt)
-    assert len(server.exchanges) == 1
-
-
-# What is told to who keeps a journal
-
-
-class Journal:
-    """Notes when a request goes on the wire, and when it is known not to be accepted."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def on(self) -> None:
-        self.notes.append("on")
-
-    def off(self) -> None:
-        self.notes.append("off")
+# What is told when a body begins to be sent
 
 
 @pytest.mark.parametrize(
     ("steps", "kind", "notes"),
     [
-        ([answers(ACCEPTED)], None, ["on"]),
-        ([answers(b"", 503), answers(ACCEPTED)], None, ["on", "off", "on"]),
-        ([answers({"error": 400})], Refused, ["on", "off"]),
-        ([answers({"error": 401})], Fatal, ["on", "off"]),
-        ([answers(b"", 413)], TooLarge, ["on", "off"]),
-        ([answers(b"", 307)], Fatal, ["on", "off"]),
-        ([resets_after(0)], LostInBody, ["on", "off"]),
-        ([answers(b"", 500)], OutcomeUnknown, ["on"]),
-        ([answers(b"oops")], OutcomeUnknown, ["on"]),
-        ([answers({"error": 0})], OutcomeUnknown, ["on"]),
-        ([resets_after(None)], OutcomeUnknown, ["on"]),
+        ([answers(ACCEPTED)], None, 1),
+        ([answers(b"", 503), answers(ACCEPTED)], None, 2),
+        ([answers({"error": 400})], Refused, 1),
+        ([answers(b"", 307)], Fatal, 1),
+        ([resets_after(0)], LostInBody, 1),
+        ([resets_after(None)], OutcomeUnknown, 1),
     ],
 )
-def test_journal_is_told_what_is_on_the_wire(
-    steps: list[Step], kind: type[ApiError] | None, notes: list[str]
+def test_each_attempt_that_begins_to_send_is_told(
+    steps: list[Step], kind: type[ApiError] | None, notes: int
 ) -> None:
-    journal = Journal()
-    body = Body(AROUND, many(20 * MEGABYTE) if kind is LostInBody else ENTRIES, journal)
+    told: list[str] = []
+    entries = many(20 * MEGABYTE) if kind is LostInBody else ENTRIES
+    body = body_of(entries, lambda: told.append("started"))
     with Server(*steps) as server, client_of(server.url) as client:
         if kind is None:
-            client.submit(body, divisible=True)
+            repeated(client, body, Halt())
         else:
             with pytest.raises(kind):
-                client.submit(body, divisible=True)
-    assert journal.notes == notes
+                client.submit(body)
+    assert len(told) == notes
+    assert body.attempts == notes
 
 
-def test_journal_is_told_before_the_first_byte_of_the_body_leaves() -> None:
-    journal = Journal()
-    chunks = iter(Body(AROUND, ENTRIES, journal))
-    assert journal.notes == []
+def test_start_is_told_before_the_first_byte_of_the_body_leaves() -> None:
+    told: list[str] = []
+    chunks = iter(body_of(ENTRIES, lambda: told.append("started")))
+    assert told == []
     next(chunks)
-    assert journal.notes == ["on"]
+    assert told == ["started"]
 
 
-def test_journal_is_not_told_of_a_body_that_never_went_on_the_wire(clock: Clock) -> None:
+def test_start_is_not_told_of_a_body_that_never_went_on_the_wire(clock: Clock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    journal = Journal()
+    told: list[str] = []
+    halt = Halt(clock)
+    body = body_of(ENTRIES, lambda: told.append("started"))
+    with client_of(f"http://127.0.0.1:{port}", halt) as client, pytest.raises(Fatal):
+        repeated(client, body, halt, patience=20)
+    assert told == []
+    assert body.attempts > 1
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BrokenPipeError,
+        ConnectionResetError,
+        TimeoutError,
+        OSError,
+        ValueError,
+        KeyboardInterrupt,
+        http.client.HTTPException,
+        requests.ConnectionError,
+        urllib3.exceptions.ProtocolError,
+        OutcomeUnknown,
+    ],
+)
+def test_error_of_who_is_told_comes_out_as_it_is(kind: type[BaseException]) -> None:
+    cause = RuntimeError("disk full")
+    raised = OutcomeUnknown("x", "y") if kind is OutcomeUnknown else kind("mine")
+    raised.__cause__ = cause
+
+    def fail() -> None:
+        raise raised
+
+    def read_all(exchange: Exchange) -> None:
+        exchange.read_body()
+
+    body = body_of(ENTRIES, fail)
     with (
-        client_of(f"http://127.0.0.1:{port}", Halt(clock), retry_max_seconds=20) as client,
-        pytest.raises(Fatal),
+        Server(read_all) as server,
+        client_of(server.url) as client,
+        pytest.raises(kind) as caught,
     ):
-        client.submit(Body(AROUND, ENTRIES, journal), divisible=True)
-    assert "on" not in journal.notes
+        client.submit(body)
+    assert caught.value is raised
+    assert caught.value.__cause__ is cause
+    assert not any(exchange.body for exchange in server.exchanges)
+    assert not body.handed_over
 
 
 # The list of scenarios
+
+
+ASKED_AGAIN = (NotAccepted, LostInBody, OutcomeUnknown)
 
 
 def test_scenario_is_found_in_the_list() -> None:
@@ -1147,7 +990,7 @@ def test_list_is_asked_again_since_that_changes_nothing(step: Step) -> None:
     halt = Halt()
     answer = {"error": 0, "data": [{"id": 12}]}
     with Server(step, answers(answer)) as server, client_of(server.url, halt) as client:
-        assert client.workflow(12) == {"id": 12}
+        assert retry(lambda: client.workflow(12), ASKED_AGAIN, 300, halt) == {"id": 12}
     assert len(halt.waits) == 1
 
 
@@ -1161,7 +1004,7 @@ def test_list_that_is_refused_is_not_asked_again(code: int, kind: type[ApiError]
         client_of(server.url, halt) as client,
         pytest.raises(kind) as caught,
     ):
-        client.workflow(12)
+        retry(lambda: client.workflow(12), ASKED_AGAIN, 300, halt)
     assert shows_nothing(caught.value, kind).endpoint == LIST
     assert caught.value.code == code
     assert halt.waits == []
@@ -1171,10 +1014,10 @@ def test_list_that_never_answers_is_given_up(clock: Clock) -> None:
     halt = Halt(clock)
     with (
         Server(*[answers(b"", 502)] * 400) as server,
-        client_of(server.url, halt, retry_max_seconds=100) as client,
+        client_of(server.url, halt) as client,
         pytest.raises(Fatal) as caught,
     ):
-        client.workflow(12)
+        retry(lambda: client.workflow(12), ASKED_AGAIN, 100, halt)
     assert "retry_max_seconds (100)" in str(caught.value)
     assert caught.value.code == 502
 
@@ -1186,7 +1029,15 @@ def test_halt_ends_the_asking_for_the_list() -> None:
         client_of(server.url, halt) as client,
         pytest.raises(Halted),
     ):
+        retry(lambda: client.workflow(12), ASKED_AGAIN, 100, halt)
+
+
+def test_list_is_not_asked_once_the_run_is_ending() -> None:
+    halt = Halt()
+    halt.set()
+    with Server() as server, client_of(server.url, halt) as client, pytest.raises(Halted):
         client.workflow(12)
+    assert server.connections == 0
 
 
 # The status of a task
@@ -1207,7 +1058,7 @@ def test_status_of_a_completed_task() -> None:
     assert not status.failed
 
 
-@pytest.mark.parametrize("state", ["completed", "Completed", "COMPLETED"])
+@pytest.mark.parametrize("state", ["completed", "Completed", "COMPLETED", "success", "Success"])
 def test_case_of_a_state_does_not_matter(state: str) -> None:
     assert status_of({"error": 0, "data": {"status": state}}).completed
 

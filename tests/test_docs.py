@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import re
@@ -17,15 +18,14 @@ import singer_sdk.mapper
 import yaml
 from harness import COMMAND, TOKEN, record, schema, state
 
+from target_altcraft import misspelt, settings_schema
 from target_altcraft import settings as settings_module
 from target_altcraft.batch import MAX_AGE_SECONDS
-from target_altcraft.delivery import (
-    MAX_PER_REFUSED,
-    MAX_REFUSED,
-    MAX_REFUSED_AT_FIRST,
-    MAX_RESENDS,
-)
-from target_altcraft.polling import MISSING_TASK_SECONDS
+from target_altcraft.delivery.polling import MISSING_TASK_SECONDS
+from target_altcraft.delivery.request import TRANSITIONS
+from target_altcraft.delivery.sender import MAX_RESENDS
+from target_altcraft.delivery.split import MAX_PER_REFUSED, MAX_REFUSED, MAX_REFUSED_AT_FIRST
+from target_altcraft.messages import SENT_AGAIN, TWICE
 from target_altcraft.sandbox import Sandbox, Workflow
 from target_altcraft.sandbox.faults import KINDS
 from target_altcraft.target import TargetAltcraft
@@ -151,9 +151,9 @@ def test_the_examples_in_json_yaml_python_and_shell_are_valid() -> None:
     assert {block.language for block in BLOCKS} >= checks.keys()
 
 
-def settings_schema() -> dict[str, t.Any]:
-    properties = dict(settings_module.SCHEMA["properties"])
-    whole = {**settings_module.SCHEMA, "properties": properties}
+def full_schema() -> dict[str, t.Any]:
+    properties = dict(settings_schema.SCHEMA["properties"])
+    whole = {**settings_schema.SCHEMA, "properties": properties}
     TargetAltcraft.append_builtin_config(whole)
     return whole
 
@@ -172,11 +172,11 @@ def configurations() -> Iterator[tuple[str, dict[str, t.Any]]]:
 
 
 def test_every_setting_of_an_example_exists_and_is_right() -> None:
-    schema_ = settings_schema()
+    schema_ = full_schema()
     for recipe, config in configurations():
         whole = {"api_url": "https://altcraft.example", "token": TOKEN, **config}
         assert settings_module.check(whole, schema_) == [], recipe
-        assert list(settings_module.unknown_names(whole, schema_)) == [], recipe
+        assert list(misspelt.unknown_names(whole, schema_)) == [], recipe
 
 
 def test_the_page_of_the_settings_has_the_tables_of_the_readme() -> None:
@@ -185,13 +185,16 @@ def test_the_page_of_the_settings_has_the_tables_of_the_readme() -> None:
         text.partition("settings:begin")[2].partition("settings:end")[0] for text in pages
     )
     assert ours == theirs
-    assert ours.count("| `") > len(settings_module.SCHEMA["properties"])
+    assert ours.count("| `") > len(settings_schema.SCHEMA["properties"])
 
 
 _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 # Names in back-ticks that are not settings, by where they come from.
 _OTHER_NAMES = {
     *("task_id", "profile_id", "error_text", "field_value", "custom_request"),  # API
+    *("skip_in_any_case",),  # API, a mode of scenarios
+    *("subscription_id", "resource_id", "telegram_bot"),  # API, subscriptions
+    *("new_version", "bad_subscriptions", "in_doubt"),  # values of `send_again`, rejects
     *("delivered_at",),  # receipts
     *("email_profile", "bookmark_properties"),  # matching modes, Singer
     *("birth_date", "customer_email", "updated_at", "registered_at", "created_at"),  # columns
@@ -205,7 +208,7 @@ _OTHER_NAMES = {
 
 @pytest.mark.parametrize("page", FOR_USERS, ids=name_of)
 def test_every_setting_in_back_ticks_exists(page: Path) -> None:
-    known = settings_schema()["properties"].keys() | _OTHER_NAMES
+    known = full_schema()["properties"].keys() | _OTHER_NAMES
     unknown = set()
     for code in _CODE.findall(prose_of(page)):
         name = code.split(":")[0]
@@ -221,7 +224,16 @@ def test_every_setting_in_back_ticks_exists(page: Path) -> None:
 # Messages are those of the code
 
 _HOLE = "…"
-_PLACEHOLDER = re.compile(r"%[-+\d.]*[sdfgr]")
+_PLACEHOLDER = re.compile(r"%[-+\d.]*[sdfgr]|\{\w+\}")
+_SHARED = {"TWICE": TWICE, "SENT_AGAIN": SENT_AGAIN}
+
+
+def _part(node: ast.expr) -> str:
+    """Return what a part of an f-string says."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    name = node.value if isinstance(node, ast.FormattedValue) else None
+    return _SHARED.get(name.id, _HOLE) if isinstance(name, ast.Name) else _HOLE
 
 
 def said_by(path: Path) -> Iterator[str]:
@@ -231,9 +243,7 @@ def said_by(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             inner.update(node.values)
-            yield "".join(
-                str(part.value) if isinstance(part, ast.Constant) else _HOLE for part in node.values
-            )
+            yield "".join(map(_part, node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inner:
             yield _PLACEHOLDER.sub(_HOLE, node.value)
 
@@ -247,7 +257,9 @@ def messages_of(page: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", [README, RECOVERY], ids=name_of)
 def test_every_message_that_is_explained_is_one_that_is_said(page: Path) -> None:
-    modules = [*(ROOT / "target_altcraft").glob("*.py"), Path(singer_sdk.mapper.__file__)]
+    ours = set((ROOT / "target_altcraft").rglob("*.py"))
+    ours -= set((ROOT / "target_altcraft" / "sandbox").iterdir())
+    modules = [*sorted(ours), Path(singer_sdk.mapper.__file__)]
     said = "\n".join(text for module in modules for text in said_by(module))
     messages = list(messages_of(page))
     assert len(messages) > 10
@@ -264,7 +276,7 @@ def test_the_bounds_that_are_told_are_those_of_the_code() -> None:
     text = " ".join(prose_of(DOCS / "how-delivery-works.md").split())
     for told in (
         f"open for {MAX_AGE_SECONDS:.0f} seconds (`batch.py`)",
-        f"at most {MAX_RESENDS} times (`delivery.py`)",
+        f"at most {MAX_RESENDS} times (`sender.py`)",
         f"at most {MAX_REFUSED_AT_FIRST} requests while",
         f"at most {MAX_PER_REFUSED} more for each refused entry",
         f"at most {MAX_REFUSED} such entries",
@@ -273,11 +285,24 @@ def test_the_bounds_that_are_told_are_those_of_the_code() -> None:
         assert told in text
 
 
+def test_the_transitions_that_are_told_are_those_of_a_request() -> None:
+    page = DOCS / "how-delivery-works.md"
+    (rows,) = (table[1:] for table in tables_of(page) if table[0][0] == "state")
+    told = {}
+    for state_, events in rows:
+        for event, after in re.findall(r"([a-z ]+): `([a-z ]+)`", events):
+            told[state_.strip("`"), event.strip()] = after
+    assert told == {
+        (before.value, event.value): after.value for (before, event), after in TRANSITIONS.items()
+    }
+
+
 def test_the_faults_that_are_told_are_those_of_the_sandbox() -> None:
     (rows,) = (table for table in tables_of(README) if table[0] == ["endpoint", "kinds"])
     calls, tasks = (set(_CODE.findall(row[1])) - {"submit"} for row in rows[1:])
     assert calls == set(KINDS["submit"])
-    assert set(KINDS["submit"]) - {"no_task_id"} == set(KINDS["status"]) == set(KINDS["list"])
+    only_submit = {"no_task_id", "nested_id"}
+    assert set(KINDS["submit"]) - only_submit == set(KINDS["status"]) == set(KINDS["list"])
     assert tasks == set(KINDS["task"])
     shell = "\n".join(block.text for block in blocks_of(README) if block.language == "bash")
     faults = re.findall(r"--fault (\S+)", shell)
@@ -322,12 +347,16 @@ def arrived(sandbox: Sandbox) -> dict[str, list[t.Any]]:
     return found
 
 
+UNHEARD = (
+    "the scenario reaches only those whose profile has one already. To subscribe them, set "
+    "subscriptions"
+)
 WITH_INPUT = [block.recipe for block in BLOCKS if block.part == "arrives"]
 
 
 def test_the_recipes_are_those_that_are_expected() -> None:
     assert set(WITH_INPUT) == {
-        *("first", "welcome", "since", "orders", "crm-id", "phone", "scenarios")
+        *("screen", "first", "welcome", "since", "orders", "crm-id", "phone", "scenarios")
     }
 
 
@@ -343,12 +372,54 @@ def test_what_a_recipe_says_arrives(
     result = deliver(lines, adapted(config))
     assert result.status == 0, result.stderr
     warnings = [line for line in result.log("WARNING") if "EOLWarning" not in line]
-    assert warnings == []  # save the SDK's own about an old Python
+    # Nothing, save the SDK's own about an old Python, and that nobody is subscribed.
+    subscribes = "subscriptions" in recipe_block(recipe, "config")
+    assert [line.partition("; ")[2] for line in warnings] == [UNHEARD] * (not subscribes)
     (expected,) = json_values(recipe_block(recipe, "arrives"))
     assert arrived(sandbox) == plain(expected)
     assert result.states == [json.loads(line)["value"] for line in lines if '"STATE"' in line]
     if recipe == "first":
         assert result.states == json_values(recipe_block(recipe, "states"))
+
+
+OVER_TWO_NIGHTS = [block.recipe for block in BLOCKS if block.part == "night-2"]
+
+
+def test_the_recipes_over_two_nights_are_those_that_are_expected() -> None:
+    assert OVER_TWO_NIGHTS == ["baseline", "nightly", "once"]
+
+
+@pytest.mark.parametrize("recipe", OVER_TWO_NIGHTS)
+def test_what_a_recipe_says_arrives_in_the_first_and_in_the_second_night(
+    sandbox: Sandbox,
+    deliver: Deliver,
+    adapted: Callable[[dict[str, t.Any]], dict[str, t.Any]],
+    tmp_path: Path,
+    recipe: str,
+) -> None:
+    config = adapted(yaml.safe_load(recipe_block(recipe, "config")))
+    config["journal_path"] = str(tmp_path / "journal.sqlite")
+    firsts = [b.text for b in BLOCKS if (b.recipe, b.part) == (recipe, "first")]
+    nights: dict[str, dict[str, list[t.Any]]] = {
+        "night-1": plain(json_values(firsts[0])[0]) if firsts else {},
+        "night-2": plain(json_values(recipe_block(recipe, "second"))[0]),
+    }
+    before: dict[str, list[t.Any]] = {}
+    for night, expected in nights.items():
+        lines = recipe_block(recipe, night).splitlines()
+        is_baseline = recipe == "baseline" and night == "night-1"
+        result = deliver(
+            lines,
+            config,
+            args=("--config", "ENV"),
+            env={"TARGET_ALTCRAFT_BASELINE": "true"} if is_baseline else {},
+        )
+        assert result.status == 0, result.stderr
+        assert ("skipped, baseline: 2" in result.stderr) == is_baseline
+        assert result.states == [json.loads(line)["value"] for line in lines if '"STATE"' in line]
+        now = arrived(sandbox)
+        assert {k: v[len(before.get(k, [])) :] for k, v in now.items()} == expected
+        before = now
 
 
 def test_the_dry_run_says_what_getting_started_shows(
@@ -364,6 +435,21 @@ def test_the_dry_run_says_what_getting_started_shows(
     assert (result.status, result.states, sandbox.tasks) == (0, [], [])
     table = [line for line in result.log("INFO") if line.startswith("dry run: ")]
     assert table == recipe_block("first", "dry-run").splitlines()
+
+
+def test_the_check_says_what_getting_started_shows(
+    sandbox: Sandbox, adapted: Callable[[dict[str, t.Any]], dict[str, t.Any]], tmp_path: Path
+) -> None:
+    config = adapted(yaml.safe_load(recipe_block("first", "config")))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), "utf-8")
+    command = [COMMAND, "--config", str(path), "--check"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=60)
+    shown = recipe_block("first", "check").replace("http://127.0.0.1:8765", sandbox.url)
+    shown = shown.replace("'Order follow-up'", "'Scenario 2'")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        line.split() for line in shown.splitlines()
+    ]
 
 
 def test_the_production_configuration_delivers_and_writes_its_files(
@@ -411,6 +497,7 @@ def test_the_production_configuration_delivers_and_writes_its_files(
 
     assert (result.status, result.bookmarks) == (0, [1]), result.stderr
     assert "rejected" not in result.stderr
+    subscription = {"channel": "email", "resource_id": 7, "email": "ada@example.com"}
     assert arrived(sandbox) == {
         "12": [
             {
@@ -423,12 +510,13 @@ def test_the_production_configuration_delivers_and_writes_its_files(
                     "_bdate": "1990-02-22T00:00:00Z",
                     "_city": "Perm",
                     "_regdate": "2025-03-01T07:00:00Z",
+                    "subscriptions": [subscription],
                 }
             }
         ],
         "34": [
             {
-                "data": {"email": "ada@example.com"},
+                "data": {"email": "ada@example.com", "subscriptions": [subscription]},
                 "content": {"order_id": 7, "total": 12, "ordered_at": "2025-03-02T00:00:00Z"},
             }
         ],
@@ -456,7 +544,7 @@ def test_the_table_of_matching_modes_says_what_is_sent(
         messages += [schema(name, {"id": {}}), record(name, **json.loads(row.strip("`")))]
         expected[str(workflow_id)] = [json.loads(entry.strip("`"))]
     modes = {settings["matching"] for settings in streams.values()}
-    assert modes == set(settings_module.STREAM_SETTINGS["matching"]["enum"])
+    assert modes == set(settings_schema.STREAM_SETTINGS["matching"]["enum"])
 
     result = deliver([*messages, state(1)], adapted({"streams": streams}))
 
@@ -539,3 +627,53 @@ def test_the_script_for_cron_keeps_state_after_good_runs_and_bad_ones(
     bad = run_with([schema(), one, state(3), "broken\n", state(4)])
     assert bad == (1, {"bookmark": 3}, f"{good[2]} --state state.json")
     assert len(sandbox.entries) == 3
+    assert list(tmp_path.glob("states.*")) == []
+
+
+def test_the_script_for_cron_lets_one_run_through_at_a_time(tmp_path: Path) -> None:
+    script = tmp_path / "deliver.sh"
+    script.write_text(recipe_block("cron", "script"), encoding="utf-8")
+    script.chmod(0o700)
+    (tmp_path / "state.json").write_text('{"bookmark": 1}', encoding="utf-8")
+    with (tmp_path / "deliver.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([str(script)], check=False, timeout=60, capture_output=True)
+    assert (done.returncode, done.stderr) == (75, b"the last run is still at work\n")
+    assert (tmp_path / "state.json").read_text(encoding="utf-8") == '{"bookmark": 1}'
+
+
+def loader_settings(page: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the settings that each example of a loader defines, with their kinds."""
+    for block in blocks_of(page):
+        if block.part == "meltano":
+            yield (
+                block.recipe,
+                {each["name"]: each["kind"] for each in loader(block.text)["settings"]},
+            )
+        elif block.part == "settings":
+            given = yaml.safe_load(block.text)["settings"]
+            yield block.recipe, {each["name"]: each["kind"] for each in given}
+
+
+def test_every_loader_of_the_documentation_defines_every_brake_as_meltano_yml_does() -> None:
+    whole = loader((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    kinds = {each["name"]: each["kind"] for each in whole["settings"]}
+    brakes = {name: kinds[name] for name in (*settings_schema.BRAKES, "resend")}
+    examples = [example for page in PAGES for example in loader_settings(page)]
+    assert {recipe for recipe, _ in examples} == {"production", "parts"}
+    for recipe, defined in examples:
+        assert brakes.items() <= defined.items(), recipe
+        assert all(kinds[name] == kind for name, kind in defined.items()), recipe
+
+
+def test_every_variable_of_a_command_is_a_setting_that_the_loaders_define() -> None:
+    defined = {name for page in PAGES for _, names_ in loader_settings(page) for name in names_}
+    prefix = settings_module.ENV_PREFIX
+    used = {
+        variable.lower()
+        for block in BLOCKS
+        if block.language == "bash"
+        for variable in re.findall(rf"{prefix}(\w+)=", block.text)
+    }
+    assert {"dry_run", "baseline", "max_profiles"} <= used
+    assert used - {"api_url"} <= defined

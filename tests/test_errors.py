@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from target_altcraft import errors
 from target_altcraft.errors import (
+    Abandoned,
+    AcceptedWithoutId,
     ApiError,
     Fatal,
+    Halted,
     InputError,
     LostInBody,
     NotAccepted,
@@ -51,6 +54,9 @@ TOKEN = "tok-3f9a"
         (Refused, ApiError),
         (TooLarge, Refused),
         (Fatal, ApiError),
+        (AcceptedWithoutId, ApiError),
+        (Halted, Exception),
+        (Abandoned, Exception),
         (Rejection, Exception),
     ],
 )
@@ -134,6 +140,18 @@ def test_words_of_the_server_are_masked_on_one_line(text: object, expected: str)
 
 def test_token_of_digits_is_masked_too() -> None:
     assert shown("token 42 is wrong", "42") == "token *** is wrong"
+
+
+def test_characters_that_act_on_a_terminal_are_not_shown() -> None:
+    assert shown("a\x1b[31mb\x00c\u202ed\ud800e") == "a?[31mb?c?d?e"
+
+
+def test_words_nested_beyond_reason_are_left_out() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert shown(nested) == ""
+    assert shown(10**5000) == ""
 
 
 def test_no_token_masks_nothing() -> None:

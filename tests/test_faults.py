@@ -7,6 +7,7 @@ import typing as t
 
 import pytest
 from harness import TargetProcess, customer, schema, state, wait_for
+from nights import warnings
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +119,6 @@ UNKNOWN = [
     "submit:error,code=999",
     "submit:html",
     "submit:garbage",
-    "submit:no_task_id",
 ]
 
 
@@ -147,6 +147,43 @@ def test_an_unknown_outcome_fails_the_run_where_the_user_wants_that(
     assert (result.status, result.bookmarks) == (1, [1])
     assert "it is unknown whether its 1 profiles were accepted" in result.error
     assert [entry["data"]["id"] for entry in sandbox.entries] == [1, 2]
+
+
+WITHOUT_ID = "submit:no_task_id,accept"
+
+
+@pytest.mark.parametrize("how", ["resend", "fail", "skip"])
+def test_an_acceptance_without_a_task_id_is_not_sent_again_and_fails_the_run(
+    sandbox: Sandbox, deliver: Deliver, how: str
+) -> None:
+    sandbox.add_fault(f"{WITHOUT_ID},after=1")
+    result = deliver(two_batches(), {**ONE_AT_A_TIME, "on_ambiguous_submit": how})
+    assert (result.status, result.bookmarks) == (1, [1])
+    assert "stream 'customers', batch 2 (1 profiles)" in result.error
+    assert "it was accepted, but nobody can see whether its task completes" in result.error
+    assert "a rerun sends it again" in result.error
+    assert "unknown" not in result.error
+    assert [entry["data"]["id"] for entry in sandbox.entries] == [1, 2]
+
+
+def test_a_journal_takes_an_acceptance_without_a_task_id_as_delivered_and_says_so_once(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path
+) -> None:
+    sandbox.add_fault(f"{WITHOUT_ID},after=1")
+    settings = {**ONE_AT_A_TIME, "journal_path": str(tmp_path / "journal")}
+    first = deliver(two_batches(), settings)
+    assert (first.status, first.bookmarks) == (1, [1])
+    assert "by the journal, a rerun takes it as delivered" in first.error
+    second = deliver(two_batches(), settings)
+    assert (second.status, second.bookmarks[-1]) == (0, 2), second.stderr
+    (warning,) = warnings(second)
+    assert "stream 'customers', batch 2 (1 profiles)" in warning
+    assert "nobody saw its task complete" in warning
+    assert "delivered before: 2" in second.stderr
+    assert [entry["data"]["id"] for entry in sandbox.entries] == [1, 2]
+    third = deliver(two_batches(), settings)
+    assert third.status == 0
+    assert "nobody saw" not in third.stderr
 
 
 def test_an_unknown_outcome_is_sent_again_three_times_at_most(
@@ -219,7 +256,7 @@ def test_a_vanished_task_fails_the_run_after_its_patience(
 ) -> None:
     sandbox.add_fault("task", "vanished", after=1)
     code = (
-        "import target_altcraft.polling as p; p.MISSING_TASK_SECONDS = 0.5\n"
+        "import target_altcraft.delivery.polling as p; p.MISSING_TASK_SECONDS = 0.5\n"
         "from target_altcraft.__main__ import main; main()"
     )
     settings = {**config, **ONE_AT_A_TIME}
@@ -282,14 +319,18 @@ def test_results_that_cannot_be_attributed_warn_with_both_numbers(
     assert any(f"{number} results for 2 profiles" in line for line in result.log("WARNING"))
 
 
+@pytest.mark.parametrize("journal", [None, "journal.sqlite"])
 def test_a_broken_line_after_three_batches_still_acknowledges_these_three(
-    sandbox: Sandbox, deliver: Deliver
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path, journal: str | None
 ) -> None:
     sandbox.task_seconds = 0.5
     messages: list[t.Any] = [schema()]
     for n in range(3):
         messages += [customer(n), state(n)]
-    result = deliver([*messages, "RECORD{"], {"batch_size_rows": 1})
+    settings = {"batch_size_rows": 1} | (
+        {"journal_path": str(tmp_path / journal)} if journal else {}
+    )
+    result = deliver([*messages, "RECORD{"], settings)
     assert (result.status, result.bookmarks[-1]) == (1, 2)
     assert len(sandbox.entries) == 3
     assert "line 8 of the input" in result.error

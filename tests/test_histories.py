@@ -7,7 +7,6 @@ import typing as t
 from collections import Counter
 
 import pytest
-from fork_server import ForkServer
 from histories import (
     CLEAN_RUNS,
     DURATIONS,
@@ -27,18 +26,12 @@ from history_story import tell
 from history_tap import Tap, moment_of, spell
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from fork_server import ForkServer
     from history_tap import Input, Message
 
 HISTORIES = int(os.environ.get("SOAK_HISTORIES", "40"))
-
-
-@pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
-    with ForkServer() as server:
-        yield server
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))

@@ -5,7 +5,7 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from target_altcraft.limit import SizeLimit
+from target_altcraft.delivery.limit import SizeLimit
 
 MAXIMUM = 10_000_000
 

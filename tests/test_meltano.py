@@ -6,11 +6,9 @@ pytest's cache folder. The database server is Debian's, a cluster of the test's 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,14 +18,16 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from harness import TargetProcess, wait_for
+import yaml
+from harness import TOKEN, TargetProcess, wait_for
+from installed import installed
+
+from target_altcraft.sandbox import Sandbox, Workflow
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness import Result
-
-    from target_altcraft.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(300)  # the first run installs the tap
 
@@ -63,19 +63,7 @@ insert into customers values
 @pytest.fixture
 def tap(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
     """The tap's command; the first run of the suite installs it."""
-    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
-    version = ".".join(map(str, sys.version_info[:2]))
-    folder = cache.mkdir(f"tap-postgres-{version}") if cache else tmp_path
-    venv, stamp = folder / "venv", folder / "installed"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text() != TAP:
-            shutil.rmtree(venv, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-            pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, TAP], check=True)
-            stamp.write_text(TAP)
-    return venv / "bin" / "tap-postgres"
+    return installed(pytestconfig, tmp_path, "tap-postgres", TAP) / "tap-postgres"
 
 
 class Postgres:
@@ -153,19 +141,30 @@ def postgres() -> Iterator[Postgres]:
         server = Postgres(found[-1].parent, Path(folder))
         try:
             wait_for(server.is_ready, "the database answers")
-            server.execute(TABLE)
             yield server
         finally:
             server.stop()
 
 
 class Pipeline:
-    """`tap-postgres | target-altcraft`, with the STATE of a run handed to the next."""
+    """`tap-postgres | target-altcraft`, with the STATE of a run handed to the next.
 
-    def __init__(self, tap: Path, url: str, config: dict[str, t.Any], folder: Path) -> None:
+    Args:
+        bookmarks: The replication key of each stream; no other stream is selected.
+    """
+
+    def __init__(
+        self,
+        tap: Path,
+        url: str,
+        config: dict[str, t.Any],
+        folder: Path,
+        bookmarks: dict[str, str],
+    ) -> None:
         self._tap = tap
-        self._config = config
+        self.config = config
         self._folder = folder
+        self._bookmarks = bookmarks
         settings = {
             "sqlalchemy_url": url,
             "filter_schemas": ["public"],
@@ -183,16 +182,17 @@ class Pipeline:
     def _discovered(self) -> t.Any:
         command = [str(self._tap), "--config", self._tap_config, "--discover"]
         answer = subprocess.run(command, check=True, capture_output=True, timeout=60)
-        catalog = json.loads(answer.stdout)
-        (stream,) = catalog["streams"]
-        stream["replication_method"], stream["replication_key"] = "INCREMENTAL", "updated_at"
-        (metadata,) = (m["metadata"] for m in stream["metadata"] if m["breadcrumb"] == [])
-        metadata |= {
-            "selected": True,
-            "replication-method": "INCREMENTAL",
-            "replication-key": "updated_at",
-        }
-        return catalog
+        found = {stream["tap_stream_id"]: stream for stream in json.loads(answer.stdout)["streams"]}
+        for name, key in self._bookmarks.items():
+            stream = found[name]
+            stream["replication_method"], stream["replication_key"] = "INCREMENTAL", key
+            (metadata,) = (m["metadata"] for m in stream["metadata"] if m["breadcrumb"] == [])
+            metadata |= {
+                "selected": True,
+                "replication-method": "INCREMENTAL",
+                "replication-key": key,
+            }
+        return {"streams": [found[name] for name in self._bookmarks]}
 
     def run(self, state: t.Any = None) -> Result:
         command = [str(self._tap), "--config", self._tap_config, "--catalog", self._catalog]
@@ -203,7 +203,7 @@ class Pipeline:
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as tap,
         ):
             assert tap.stdout
-            with TargetProcess(self._config, self._folder, stdin=tap.stdout.fileno()) as target:
+            with TargetProcess(self.config, self._folder, stdin=tap.stdout.fileno()) as target:
                 tap.stdout.close()  # the target alone holds it now
                 result = target.wait()
             assert tap.wait(60) == 0, (self._folder / "tap.log").read_text()
@@ -240,7 +240,8 @@ def test_rows_of_a_database_arrive_as_written_and_a_second_run_goes_on_at_the_bo
         },
         "streams": {"customers": {"workflow_id": 2, "custom_data_columns": ["preferences"]}},
     }
-    pipeline = Pipeline(tap, postgres.url, settings, tmp_path)
+    postgres.execute(TABLE)
+    pipeline = Pipeline(tap, postgres.url, settings, tmp_path, {STREAM: "updated_at"})
 
     first = pipeline.run()
 
@@ -291,3 +292,193 @@ def test_rows_of_a_database_arrive_as_written_and_a_second_run_goes_on_at_the_bo
     assert [(entry["data"]["id"], str(entry["data"]["balance"])) for entry in sent] == [(1, "7.00")]
     bookmark["replication_key_value"] = "2025-03-03T09:30:00.000000+03:00"
     assert second.states[-1] == {"bookmarks": {STREAM: bookmark}}
+
+
+# The meltano.yml of README
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+TABLES_OF_README = """
+create table customers (
+    id bigint primary key,
+    email text,
+    phone text,
+    first_name text,
+    last_name text,
+    birth_date date,
+    city text,
+    password_hash text,
+    registered_at timestamptz not null
+);
+create table orders (
+    id bigint primary key,
+    customer_email text not null,
+    total numeric(12, 2),
+    created_at timestamptz not null
+);
+"""
+
+
+def production() -> tuple[dict[str, t.Any], dict[str, str]]:
+    """The target's configuration in README, and the replication keys of the tap's streams."""
+    text = README.read_text(encoding="utf-8").partition("```yaml recipe=production meltano\n")[2]
+    plugins = yaml.safe_load(text.partition("\n```\n")[0])["plugins"]
+    (extractor,), (loader,) = plugins["extractors"], plugins["loaders"]
+    metadata = extractor["metadata"]
+    assert {each["replication-method"] for each in metadata.values()} == {"INCREMENTAL"}
+    return loader["config"], {name: each["replication-key"] for name, each in metadata.items()}
+
+
+def told_of(crm: Sandbox) -> list[tuple[int, str, str]]:
+    """Who was messaged: scenario, channel and address of each message, in order."""
+    return [(each.workflow_id, each.channel, each.address) for each in crm.messages]
+
+
+@pytest.fixture
+def crm() -> Iterator[Sandbox]:
+    """A sandbox with the scenarios of README."""
+    workflows = [Workflow(12, "Welcome"), Workflow(34, "Order follow-up")]
+    with Sandbox(port=0, token=TOKEN, workflows=workflows) as running:
+        yield running
+
+
+def test_the_production_file_has_new_customers_messaged_and_nobody_subscribed_again(
+    postgres: Postgres, tap: Path, crm: Sandbox, tmp_path: Path
+) -> None:
+    given, bookmarks = production()
+    (tmp_path / "altcraft").mkdir()
+    text = json.dumps(given).replace("$MELTANO_PROJECT_ROOT", str(tmp_path))
+    settings = {
+        **json.loads(text),
+        "api_url": crm.url,
+        "token": TOKEN,
+        "poll_interval_seconds": 0.05,
+    }
+    postgres.execute(TABLES_OF_README)
+    postgres.execute("""
+        insert into customers (id, email, first_name, password_hash, registered_at) values
+            (1, 'ada@example.com', 'Ada', 'x', '2025-03-01 10:00+03'),
+            (2, null, 'Nobody', 'x', '2025-03-01 11:00+03'),
+            (3, 'max@example.com', 'Max', 'x', '2025-03-01 12:00+03');
+        insert into orders values (7, 'ada@example.com', 12.10, '2025-03-02 09:00+03');
+    """)
+    pipeline = Pipeline(tap, postgres.url, settings, tmp_path, bookmarks)
+
+    first = pipeline.run()
+
+    assert first.status == 0, first.stderr
+    assert sorted(told_of(crm)) == [
+        (12, "email", "ada@example.com"),
+        (12, "email", "max@example.com"),
+        (34, "email", "ada@example.com"),
+    ]
+    assert "stream 'customers': profiles with a subscription: 2; without: 0" in first.log("INFO")
+    assert "carried a subscription" not in first.stderr
+
+    # Max unsubscribes, and orders. A new customer comes.
+    assert crm.unsubscribe("max@example.com") == 1
+    postgres.execute("""
+        insert into customers (id, email, first_name, registered_at) values
+            (4, 'zoe@example.com', 'Zoë', '2025-03-02 10:00+03');
+        insert into orders values (8, 'max@example.com', 5, '2025-03-03 09:00+03');
+    """)
+    second = pipeline.run(first.states[-1])
+
+    assert second.status == 0, second.stderr
+    assert sorted(told_of(crm)[3:]) == [(12, "email", "zoe@example.com")]
+    profiles = {profile["fields"]["email"]: profile for profile in crm.profiles}
+    assert profiles["max@example.com"]["runs"] == {12: 1, 34: 1}  # entered, and was not messaged
+    (subscription,) = profiles["max@example.com"]["subscriptions"]
+    assert subscription["status"] == "unsubscribed"
+
+    # Without subscriptions, an order reaches only those who are subscribed already.
+    pipeline.config["streams"]["orders"]["subscriptions"] = []
+    postgres.execute("""
+        insert into orders values
+            (9, 'zoe@example.com', 7, '2025-03-04 09:00+03'),
+            (10, 'guest@example.com', 8, '2025-03-04 10:00+03');
+    """)
+    third = pipeline.run(second.states[-1])
+
+    assert third.status == 0, third.stderr
+    assert told_of(crm)[4:] == [(34, "email", "zoe@example.com")]
+    (warning,) = (line for line in third.log("WARNING") if "subscription" in line)
+    assert warning == (
+        "stream 'orders': none of its 2 profiles carried a subscription; the scenario reaches only "
+        "those whose profile has one already. To subscribe them, set subscriptions"
+    )
+
+
+# Meltano itself, where it is installed (`make demo` installs it)
+
+MELTANO = Path(sys.executable).with_name("meltano")
+
+TAP_OF_OURS = """#!{python}
+import json, time
+print(json.dumps({{"type": "SCHEMA", "stream": "customers", "key_properties": ["id"],
+    "schema": {{"type": "object", "properties": {{"id": {{}}, "email": {{}}}}}}}}))
+for number in range({number}):
+    print(json.dumps({{"type": "RECORD", "stream": "customers",
+        "record": {{"id": number, "email": "c%d@example.com" % number}}}}))
+"""
+
+TARGET_OF_OURS = """#!{python}
+import sys
+sys.path.insert(0, {root!r})
+from target_altcraft.__main__ import main
+main()
+"""  # Meltano hides PYTHONPATH
+
+
+@pytest.mark.parametrize("number", [20_000, 10**9])
+def test_under_meltano_an_error_is_an_error_and_tells_what_to_scroll_past(
+    sandbox: Sandbox, tmp_path: Path, number: int
+) -> None:
+    meltano = os.environ.get("MELTANO", str(MELTANO))
+    if not Path(meltano).exists():
+        pytest.skip("Meltano is not installed here")
+    tap, target = tmp_path / "tap", tmp_path / "target"
+    tap.write_text(TAP_OF_OURS.format(python=sys.executable, number=number), encoding="utf-8")
+    target.write_text(TARGET_OF_OURS.format(python=sys.executable, root=str(README.parent)))
+    for program in (tap, target):
+        program.chmod(0o700)
+    (loader,) = yaml.safe_load((README.parent / "meltano.yml").read_text("utf-8"))["plugins"][
+        "loaders"
+    ]
+    (extractor,) = [{"name": "tap-ours", "namespace": "tap_ours", "executable": str(tap)}]
+    del loader["pip_url"]
+    loader["executable"] = str(target)
+    loader["config"] = {"api_url": sandbox.url, "token": TOKEN, "workflow_id": 99}
+    project = {
+        "default_environment": "test",
+        "project_id": "test",
+        "send_anonymous_usage_stats": False,
+        "environments": [{"name": "test"}],
+        "plugins": {"extractors": [extractor], "loaders": [loader]},
+    }
+    (tmp_path / "meltano.yml").write_text(json.dumps(project), encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TARGET_ALTCRAFT_")}
+
+    done = subprocess.run(
+        [meltano, "--log-format=json", "run", "tap-ours", "target-altcraft"],
+        cwd=tmp_path,
+        env={**environment, "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 1
+    log = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    ours = [(x["level"], x["event"]) for x in log if x.get("name") == "target-altcraft"]
+    assert ours[-1][0] == "error", done.stderr
+    assert "there is no scenario with workflow_id 99" in ours[-1][1]
+    others = [x["event"] for x in log[-6:] if x.get("name") != "target-altcraft"]
+    if number > 20_000:
+        assert ours[-2][0] == "warning"
+        assert "scroll past it. The cause is the next line" in ours[-2][1]
+    else:
+        assert "scroll past" not in done.stderr
+        assert "BrokenPipeError" not in done.stderr
+        assert "Loader failed" in others

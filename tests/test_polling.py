@@ -10,8 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from target_altcraft.client import STATUS, TaskStatus
+from target_altcraft.answers import STATUS, TaskStatus
+from target_altcraft.delivery.polling import (
+    MISSING_TASK_SECONDS,
+    PollPace,
+    TaskWatch,
+    UnknownStates,
+)
 from target_altcraft.errors import (
+    Abandoned,
     ApiError,
     Fatal,
     NotAccepted,
@@ -19,9 +26,9 @@ from target_altcraft.errors import (
     Refused,
     TaskError,
     TaskFailed,
+    TaskTimedOut,
     TaskVanished,
 )
-from target_altcraft.polling import MISSING_TASK_SECONDS, Abandoned, PollPace, TaskWatch
 from target_altcraft.settings import resolve
 
 if t.TYPE_CHECKING:
@@ -37,7 +44,7 @@ Answer = TaskStatus | ApiError
 def status(
     state: str = "running",
     progress: float | None = None,
-    error: int | None = 0,
+    error: int | str = 0,
     text: str = "",
     results: list[t.Any] | None = None,
 ) -> TaskStatus:
@@ -113,12 +120,12 @@ class Watched:
         **values: t.Any,
     ) -> None:
         clock = Clock()
-        monkeypatch.setattr("target_altcraft.polling.time", clock)
+        monkeypatch.setattr("target_altcraft.delivery.polling.time", clock)
         self.clock = clock
         self.client = FakeClient(clock, answer, request_seconds)
         self.abandon = Waits(clock, abandon_after)
         self.progress: list[float | None] = []
-        self._watch = TaskWatch(run_settings(**values), "30421978", NAME)
+        self._watch = TaskWatch(run_settings(**values), "30421978", NAME, 2, UnknownStates())
 
     @property
     def elapsed(self) -> float:
@@ -135,7 +142,6 @@ class Watched:
         assert type(caught.value) is kind
         message = str(caught.value)
         assert message.startswith(NAME)
-        assert "STATE stays before this batch" in message
         return message
 
 
@@ -261,11 +267,11 @@ def test_watched_task_keeps_the_bound(duration: float) -> None:
     assert len(watched.client.asked) <= 4 + duration / 2
 
 
-def test_progress_is_passed_on_after_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_passed_on_after_each_question(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = (status(progress=0), status(), OutcomeUnknown(STATUS, "lost"), status(progress=50.5))
     watched = Watched(monkeypatch, in_turn(*answers))
     watched.completed()
-    assert watched.progress == [0, None, 50.5]
+    assert watched.progress == [0, None, None, 50.5, None]
 
 
 def test_wait_keeps_to_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +302,9 @@ def test_failed_state_fails_the_task_whatever_its_progress(
 
 def test_failed_task_is_reported_with_what_altcraft_said(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(monkeypatch, lambda _: status("failed", error=7, text="Quota is used up"))
-    assert "ended as 'failed', error 7, Quota is used up. STATE" in watched.error(TaskFailed)
+    assert "ended as 'failed', error 7, Quota is used up. Its profiles may" in watched.error(
+        TaskFailed
+    )
 
 
 def test_completed_task_with_an_error_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,9 +360,9 @@ def test_task_that_does_not_end_fails_at_its_time_out(
     monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
     watched = Watched(monkeypatch, lambda _: answer, task_timeout_seconds=100)
-    message = watched.error()
+    message = watched.error(TaskTimedOut)
     assert "task_timeout_seconds (100)" in message
-    assert "may enter the scenario twice" in message
+    assert "it may still do so" in message
     assert watched.elapsed == pytest.approx(100)
     assert watched.client.asked[-1] == pytest.approx(100)  # asked once more at the very end
 
@@ -368,7 +376,7 @@ def test_question_takes_no_longer_than_the_task_has_left_or_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watched = Watched(monkeypatch, lambda _: status(), task_timeout_seconds=100)
-    watched.error()
+    watched.error(TaskTimedOut)
     for asked, timeout in zip(watched.client.asked, watched.client.timeouts, strict=True):
         assert timeout == pytest.approx(max(1.0, 100 - asked))
 
@@ -380,7 +388,7 @@ def test_slow_answers_end_at_the_time_out_too(monkeypatch: pytest.MonkeyPatch) -
         request_seconds=9,
         task_timeout_seconds=100,
     )
-    watched.error()
+    watched.error(TaskTimedOut)
     assert watched.elapsed < 100 + 9 + 1
 
 
@@ -427,7 +435,7 @@ def test_unknown_task_is_asked_for_again_and_counts_as_vanished_after_a_while(
     )
     message = watched.error(TaskVanished)
     assert f"has vanished: error {code}, No such task" in message
-    assert "may enter the scenario twice" in message
+    assert "may have been imported or not" in message
     assert MISSING_TASK_SECONDS <= watched.elapsed <= MISSING_TASK_SECONDS + 2
     assert MISSING_TASK_SECONDS == 30
 
@@ -466,7 +474,7 @@ def test_retry_after_does_not_outlast_the_time_out(
 ) -> None:
     error = NotAccepted(STATUS, "HTTP 429", code=429, retry_after=seconds)
     watched = Watched(monkeypatch, lambda _: error, task_timeout_seconds=100)
-    watched.error()
+    watched.error(TaskTimedOut)
     assert watched.elapsed == pytest.approx(100)
 
 

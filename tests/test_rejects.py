@@ -296,8 +296,8 @@ def test_a_dry_run_sends_nothing_and_says_what_would_go(
     assert {seen.endpoint for seen in sandbox.requests} == {"list"}
     table = [line for line in result.log("INFO") if line.startswith("dry run: ")]
     assert [line.split()[2:6] for line in table[1:]] == [
-        ["customers", "8", "7", "3"],
-        ["orders", "1", "1", "1"],
+        ["customers", "8", "7", "0"],
+        ["orders", "1", "1", "0"],
     ]
     assert "rejected, no_match_value: 1" in table[1]
     assert not any(Path(path).exists() for path in (*files.values(), tmp_path / "j"))

@@ -11,12 +11,16 @@ import stat
 import struct
 import subprocess
 import termios
+import threading
 import typing as t
+from decimal import Decimal
 
 import pytest
 from harness import COMMAND, TOKEN, TargetProcess, customer, lines, schema, state, wait_for
 
-from target_altcraft.report import as_html, timeline
+from target_altcraft.report import STATES, Report
+from target_altcraft.report_page import COLOURS, as_html, timeline
+from target_altcraft.summary import Summary
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,17 +66,43 @@ def test_a_report_after_success(sandbox: Sandbox, deliver: Deliver, path: Path) 
             "delivered": 5,
             "rejected": {},
             "skipped": {"deleted at the source": 1},
+            "in_doubt": {},
+            "not_sent": 0,
             "resent": 2,
+            "with_subscription": 0,
+            "without_subscription": 5,
         }
     }
-    assert [task["task_id"] for task in report["tasks"]] == [task.id for task in sandbox.tasks]
+    lost, *tasks = report["tasks"]  # its halves went out instead
+    assert (lost["state"], lost["outcome"], lost["was_in_doubt"]) == ("split", "unknown", True)
+    assert (lost["task_id"], lost["accepted"], lost["profiles"]) == (None, None, 2)
+    assert [task["profiles"] for task in tasks] == [1, 1, 1, 1, 1]  # no larger body was accepted
+    assert [task["task_id"] for task in tasks] == [task.id for task in sandbox.tasks]
     assert delivered_by(report) == len(sandbox.entries) == 5
-    assert [task["bytes"] for task in report["tasks"]] == [t.body_bytes for t in sandbox.tasks]
-    assert [task["polls"] for task in report["tasks"]] == [len(t.polls) for t in sandbox.tasks]
-    assert report["tasks"][0]["retries"] == 2
-    for task in report["tasks"]:
+    assert [task["bytes"] for task in tasks] == [t.body_bytes for t in sandbox.tasks]
+    assert [task["polls"] for task in tasks] == [len(t.polls) for t in sandbox.tasks]
+    assert [task["retries"] for task in tasks] == [1, 0, 0, 0, 0]
+    for task in tasks:
         assert task["submitted"] <= task["accepted"] <= task["finished"] <= report["seconds"]
-    assert report["settings"]["token"] == "***"
+    assert report["settings"]["workflow_id"] == 1
+    assert "token" not in report["settings"]
+
+
+def test_a_report_shows_no_setting_that_may_hold_a_secret_or_an_address(
+    deliver: Deliver, path: Path
+) -> None:
+    settings = {
+        "report_path": str(path),
+        "api_token": "hush",
+        "content": {"reply_to": "hush@example.com"},
+        "batch_config": {
+            "encoding": {"format": "jsonl"},
+            "storage": {"root": "s3://bucket", "params": {"secret": "hush"}},
+        },
+    }
+    assert deliver([schema(), customer(1), state(1)], settings).status == 0
+    assert "hush" not in path.read_text(encoding="utf-8")
+    assert read(path)["settings"]["report_path"] == str(path)
 
 
 def test_a_report_after_a_failed_task(sandbox: Sandbox, deliver: Deliver, path: Path) -> None:
@@ -123,7 +153,7 @@ def test_a_report_after_a_signal_or_a_crash_and_after_the_resumed_run(
     result = deliver(messages, more)
     assert result.status == 0, result.stderr
     report = read(path)
-    assert report["streams"]["customers"]["skipped"] == {"settled from the journal": 3}
+    assert report["streams"]["customers"]["skipped"] == {"delivered before": 3}
     assert report["tasks"] == []
     assert len(sandbox.entries) == 3
 
@@ -151,9 +181,28 @@ def test_a_page_holds_everything_it_needs(deliver: Deliver, tmp_path: Path) -> N
     assert "example.com" not in page
 
 
-def test_a_report_that_cannot_be_written_warns(deliver: Deliver, tmp_path: Path) -> None:
+def test_a_report_in_a_folder_that_is_missing_is_refused_at_the_start(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path
+) -> None:
     settings = {"report_path": str(tmp_path / "missing" / "report.html")}
     result = deliver([schema(), customer(1), state(1)], settings)
+    assert (result.status, result.states) == (1, [])
+    assert "report_path" in result.error
+    assert sandbox.entries == []
+
+
+def test_a_report_that_cannot_be_written_in_the_end_warns(
+    config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    settings = {**config, "report_path": str(folder / "report.html"), "batch_size_rows": 1}
+    with TargetProcess(settings, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(target.states, "the run goes well")
+        folder.rmdir()
+        target.close_input()
+        result = target.wait()
     assert (result.status, result.bookmarks) == (0, [1])
     assert sum("report_path: " in line for line in result.log("WARNING")) == 1
 
@@ -162,6 +211,188 @@ def test_a_report_of_another_kind_is_refused(deliver: Deliver) -> None:
     result = deliver([], {"report_path": "report.txt"})
     assert result.status == 1
     assert "report_path must end in" in result.error
+
+
+# What requests report
+
+
+class Reported:
+    """A report whose clock stands still until it is moved, and one request of it."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        monkeypatch.setattr("time.monotonic", lambda: self.seconds)
+        self.path = path
+        self.report = Report(str(path))
+
+    def walk(self, *states: str, number: int = 1, **last: t.Any) -> None:
+        """Report one state after the other, the first at second 1, the next at second 2, ..."""
+        for state_name in states:
+            self.seconds += 1.0
+            more = last if state_name == states[-1] else {}
+            self.report.request(
+                number,
+                **{"batch": 3, "stream": "customers", "profiles": 5, "size": 700, **more},
+                state=state_name,
+            )
+
+    def tasks(self, settings: t.Any = None, message: str | None = None) -> list[dict[str, t.Any]]:
+        self.report.write(Summary(), settings or {}, 0, message)
+        return t.cast("list[dict[str, t.Any]]", read(self.path)["tasks"])
+
+    def task(self) -> dict[str, t.Any]:
+        (only,) = self.tasks()
+        return only
+
+
+@pytest.fixture
+def reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> Reported:
+    return Reported(path, monkeypatch)
+
+
+SENT = ("unsent", "on the wire")
+TAKEN = (*SENT, "accepted")
+WALKS = [  # states at second 1, 2, ...; the outcome; submitted, accepted and finished
+    (SENT, "unknown", (2, None, None)),
+    ((*SENT, "unsent"), "not accepted", (2, None, 3)),
+    ((*SENT, "unsent", "on the wire"), "unknown", (2, None, None)),
+    (TAKEN, "in flight", (2, 3, None)),
+    ((*TAKEN, "completed"), "delivered", (2, 3, 4)),
+    ((*TAKEN, "failed"), "failed", (2, 3, 4)),
+    ((*TAKEN, "vanished"), "unknown", (2, 3, 4)),
+    ((*TAKEN, "unfinished"), "in flight", (2, 3, None)),
+    ((*SENT, "untraceable"), "unknown", (2, 3, 3)),
+    ((*SENT, "refused"), "not accepted", (2, None, 3)),
+    ((*SENT, "too large"), "not accepted", (2, None, 3)),
+    ((*SENT, "too large", "split"), "not accepted", (2, None, 4)),
+    ((*SENT, "split"), "not accepted", (2, None, 3)),
+    ((*SENT, "in doubt"), "unknown", (2, None, 3)),
+    ((*SENT, "in doubt", "sent again"), "unknown", (2, None, None)),
+    ((*SENT, "in doubt", "sent again", "in doubt"), "unknown", (2, None, 5)),
+    ((*SENT, "in doubt", "sent again", "accepted", "completed"), "delivered", (2, 5, 6)),
+    ((*SENT, "in doubt", "sent again", "refused in doubt"), "unknown", (2, None, 5)),
+    ((*SENT, "in doubt", "sent again", "too large in doubt"), "unknown", (2, None, 5)),
+    ((*SENT, "in doubt", "sent again", "too large in doubt", "split"), "unknown", (2, None, 6)),
+    ((*SENT, "in doubt", "split"), "unknown", (2, None, 4)),
+]
+
+
+@pytest.mark.parametrize(("states", "outcome", "times"), WALKS)
+def test_states_of_a_request_become_an_outcome_and_times(
+    reported: Reported,
+    states: tuple[str, ...],
+    outcome: str,
+    times: tuple[float | None, float | None, float | None],
+) -> None:
+    reported.walk(*states)
+    task = reported.task()
+    assert (task["state"], task["outcome"]) == (states[-1], outcome)
+    assert (task["submitted"], task["accepted"], task["finished"]) == times
+    assert task["was_in_doubt"] is ("in doubt" in states)
+
+
+def test_every_state_is_walked_through_and_has_a_colour_of_the_legend() -> None:
+    assert {state_name for states, _, _ in WALKS for state_name in states} == set(STATES)
+    assert {outcome for _, outcome, _ in WALKS} | {"partly rejected"} == set(COLOURS)
+
+
+def test_snapshot_stands_in_the_report_as_it_was_last(reported: Reported) -> None:
+    last: dict[str, t.Any] = {"task_id": "7f3a", "attempts": 3, "polls": 4, "rejected": 2}
+    reported.walk(*TAKEN, "completed", **last)
+    assert reported.task() == {
+        "batch": 3,
+        "stream": "customers",
+        "profiles": 5,
+        "bytes": 700,
+        "state": "completed",
+        "outcome": "partly rejected",
+        "submitted": 2.0,
+        "accepted": 3.0,
+        "finished": 4.0,
+        "task_id": "7f3a",
+        "polls": 4,
+        "retries": 2,
+        "rejected": 2,
+        "was_in_doubt": False,
+    }
+
+
+def test_same_state_again_changes_counts_and_no_time(reported: Reported) -> None:
+    reported.walk(*TAKEN, "accepted", "completed", "completed", polls=9)
+    task = reported.task()
+    assert (task["accepted"], task["finished"], task["polls"]) == (3, 5, 9)
+
+
+def test_requests_that_never_were_on_the_wire_are_left_out(reported: Reported) -> None:
+    reported.walk("unsent", "split", number=1)
+    reported.walk("accepted", "completed", number=2)  # of an earlier run
+    reported.walk(*SENT, number=3)
+    assert [task["outcome"] for task in reported.tasks()] == ["unknown"]
+
+
+def test_requests_stand_in_the_order_in_which_they_came(reported: Reported) -> None:
+    for number in (5, 2, 9):
+        reported.walk(*SENT, number=number, batch=number)
+    reported.walk("accepted", number=2, batch=2)
+    assert [task["batch"] for task in reported.tasks()] == [5, 2, 9]
+
+
+def test_state_that_nobody_knows_is_refused(reported: Reported) -> None:
+    with pytest.raises(KeyError):
+        reported.walk("lost in the post")
+
+
+def test_without_a_path_nothing_is_kept_or_written(tmp_path: Path) -> None:
+    report = Report(None)
+    about: dict[str, t.Any] = {"batch": 1, "stream": "customers", "profiles": 5, "size": 700}
+    before = vars(report).copy()
+    for number in range(1000):
+        report.request(number, **about, state="whatever")
+    report.write(Summary(), {}, 0, None)
+    assert vars(report) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_may_report_at_the_same_time(path: Path) -> None:
+    report = Report(str(path))
+
+    def work(worker: int) -> None:
+        about: dict[str, t.Any] = {"stream": "customers", "profiles": 5, "size": 700}
+        for n in range(200):
+            for state_name in (*TAKEN, "completed"):
+                report.request(1000 * worker + n, batch=worker, **about, state=state_name)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    report.write(Summary(), {}, 0, None)
+    for thread in threads:
+        thread.join()
+    report.write(Summary(), {}, 0, None)
+    assert [task["outcome"] for task in read(path)["tasks"]] == ["delivered"] * 800
+
+
+def test_settings_and_counts_are_written_as_they_are_given(path: Path) -> None:
+    summary = Summary()
+    summary.read["customers"] = 3
+    summary.deliver("customers", 2)
+    summary.reject("customers", "schema")
+    Report(str(path)).write(summary, {"workflow_id": 1, "rate": Decimal("0.5")}, 1, "it broke")
+    report = read(path)
+    assert (report["exit_status"], report["message"]) == (1, "it broke")
+    assert report["settings"] == {"workflow_id": 1, "rate": "0.5"}
+    assert report["streams"] == {n: c.as_dict() for n, c in summary.streams().items()}
+
+
+def test_report_that_cannot_be_written_leaves_no_file_behind(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        Report(str(path)).write(Summary(), {}, 0, None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# The page
 
 
 def fake_tasks(number: int, stream: str = "customers") -> list[dict[str, t.Any]]:
@@ -177,6 +408,7 @@ def fake_tasks(number: int, stream: str = "customers") -> list[dict[str, t.Any]]
             "task_id": f"task-{n}",
             "polls": 4,
             "retries": 0,
+            "rejected": 0,
             "outcome": "delivered",
         }
         for n in range(number)
@@ -193,21 +425,36 @@ def test_a_timeline_has_a_bar_per_task_and_a_lane_per_task_in_flight(number: int
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\u202eabc"
 
 
+def test_a_page_shows_whatever_is_counted() -> None:
+    content = {**content_of(1, "customers"), "streams": {"a": {"read": 7}, "b": {"not_sent": 8}}}
+    page = as_html(content)
+    for cell in ("<th>Read</th>", "<th>Not sent</th>", "<td>7</td>", "<td>8</td>"):
+        assert cell in page
+
+
+def test_a_page_of_a_run_without_streams_and_tasks_is_whole() -> None:
+    page = as_html({**content_of(0, "customers"), "streams": {}, "message": None})
+    assert "<th>Read</th>" in page
+    assert page.rstrip().endswith("</html>")
+
+
 def page_of(number: int, text: str) -> str:
+    return as_html(content_of(number, text))
+
+
+def content_of(number: int, text: str) -> dict[str, t.Any]:
     counts = {"read": 1, "delivered": 0, "rejected": {text: 1}, "skipped": {}, "resent": 0}
-    return as_html(
-        {
-            "exit_status": 1,
-            "message": text,
-            "started_at": "a",
-            "ended_at": "b",
-            "seconds": number * 0.5 + 2,
-            "streams": {text: counts},
-            "tasks": fake_tasks(number, text),
-            "settings": {"x": text},
-            "versions": {},
-        }
-    )
+    return {
+        "exit_status": 1,
+        "message": text,
+        "started_at": "a",
+        "ended_at": "b",
+        "seconds": number * 0.5 + 2,
+        "streams": {text: counts},
+        "tasks": fake_tasks(number, text),
+        "settings": {"x": text},
+        "versions": {},
+    }
 
 
 def test_names_on_the_page_are_escaped() -> None:

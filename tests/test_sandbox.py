@@ -492,9 +492,22 @@ def test_numbers_are_kept_as_they_were_written(sandbox: Sandbox, api: Api) -> No
 # Workflows
 
 
+def listed(number: int, name: str, *, is_active: bool = True, mode: str = "restart") -> Json:
+    """An item of `workflows/list` as the guide shows it."""
+    nodes = [{"name": "Start", "type": "start"}, {"name": "Message", "type": "campaign"}]
+    return {
+        "id": number,
+        "name": name,
+        "is_active": is_active,
+        "list_id": 1,
+        "mode": mode,
+        "nodes": nodes,
+    }
+
+
 def test_workflows_are_listed_from_an_id_on(api: Api) -> None:
     assert api.call(LIST, from_id=2, limit=1) == {
-        "data": [{"id": 2, "name": "Order follow-up", "is_active": True}],
+        "data": [listed(2, "Order follow-up")],
         "error": 0,
         "error_text": "Successful operation",
     }
@@ -619,6 +632,7 @@ class Expected(t.NamedTuple):
             {"kind": "redirect", "status": 307, "location": "/x"},
             Expected(307, None, "Moved"),
         ),
+        ({"kind": "error", "code": 440}, Expected(200, 440, "Invalid request")),
     ],
 )
 def test_fault_with_a_false_answer(
@@ -652,6 +666,114 @@ def test_fault_no_task_id(sandbox: Sandbox, api: Api, *, accept: bool) -> None:
     sandbox.add_fault("submit", "no_task_id", accept=accept)
     assert api.submit(ada()) == {"error": 0, "error_text": "Successful operation"}
     assert len(sandbox.tasks) == int(accept)
+
+
+def raw_answer(sandbox: Sandbox, path: str, request: Json) -> bytes:
+    """Return every byte that comes back, interim answers included."""
+    body = json.dumps(request).encode()
+    with connect(sandbox) as connection:
+        connection.sendall(
+            head(path, len(body)).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + body
+        )
+        return connection.makefile("rb").read()
+
+
+def test_fault_nested_id_puts_the_task_id_in_data(sandbox: Sandbox, api: Api) -> None:
+    sandbox.add_fault("submit", "nested_id", times=2)
+    assert api.submit(ada()) == {
+        "data": {"task_id": sandbox.tasks[0].id},
+        "error": 0,
+        "error_text": "Successful operation",
+    }
+    assert last(sandbox).accepted
+    assert api.submit({"data": {}})["error"] == 400
+
+
+@pytest.mark.parametrize("endpoint", ["submit", "status", "list"])
+def test_fault_answered_as_is_the_true_answer_under_another_http_status(
+    sandbox: Sandbox, api: Api, endpoint: str
+) -> None:
+    request = request_of(endpoint, api)
+    sandbox.add_fault(endpoint, "answered_as", status=503, retry_after="1")
+    answer = api.post(PATHS[endpoint], request)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["error"] == 0
+    if endpoint == "submit":
+        assert answer.json()["task_id"] == sandbox.tasks[0].id
+    assert (last(sandbox).status, last(sandbox).error) == (503, 0)
+
+
+@pytest.mark.parametrize("endpoint", ["submit", "status", "list"])
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [
+        ("bom", b"\xef\xbb\xbf{"),
+        ("broken_text", b'"error_text":"\xd0\xff Successful operation"'),
+        ("odd_number", b',"took":1e999}'),
+    ],
+)
+def test_fault_leaves_the_true_answer_hard_to_read(
+    sandbox: Sandbox, api: Api, endpoint: str, kind: str, mark: bytes
+) -> None:
+    request = request_of(endpoint, api)
+    tasks = len(sandbox.tasks)
+    sandbox.add_fault(endpoint, kind)
+    answer = api.post(PATHS[endpoint], request)
+    assert mark in answer.content
+    assert answer.headers["Content-Length"] == str(len(answer.content))
+    text = answer.content.decode("utf-8-sig", "replace")
+    assert json.loads(text)["error"] == 0
+    assert len(sandbox.tasks) == tasks + (endpoint == "submit")
+    assert (last(sandbox).fault, last(sandbox).status, last(sandbox).error) == (kind, 200, 0)
+    assert sandbox.view()["totals"]["refused_requests"] == 0
+
+
+@pytest.mark.parametrize("endpoint", ["submit", "status", "list"])
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [({}, b"HTTP/1.1 102 Processing"), ({"status": 103}, b"HTTP/1.1 103 Early Hints")],
+)
+def test_fault_interim_answers_twice_the_second_time_truly(
+    sandbox: Sandbox, api: Api, endpoint: str, options: Json, line: bytes
+) -> None:
+    request = request_of(endpoint, api)
+    sandbox.add_fault(endpoint, "interim", **options)
+    interim, heads, body = raw_answer(sandbox, PATHS[endpoint], request).split(b"\r\n\r\n")
+    assert interim == line
+    assert heads.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert json.loads(body)["error"] == 0
+
+
+@pytest.mark.parametrize("location", ["http://[", "no URL at all", "http://host:port/", "//[кот"])
+def test_redirect_may_point_at_what_is_no_url(sandbox: Sandbox, api: Api, location: str) -> None:
+    sandbox.add_fault(f"submit:redirect,location={location}")
+    heads, _ = raw_answer(sandbox, SUBMIT, request_of("submit", api)).split(b"\r\n\r\n")
+    assert heads.startswith(b"HTTP/1.1 302 FOUND\r\n")
+    assert f"Location: {location}" in heads.decode().splitlines()
+    assert sandbox.tasks == []
+
+
+def test_interim_answer_is_of_the_1xx_class() -> None:
+    assert parse_fault("submit:interim,status=199").status == 199
+    with pytest.raises(FaultError, match="between 100 and 199"):
+        parse_fault("submit:interim,status=200")
+
+
+@pytest.mark.parametrize("name", [None, "finished"])
+def test_task_may_be_done_under_another_name(sandbox: Sandbox, api: Api, name: str | None) -> None:
+    sandbox.add_fault("task", "done_as", name=name)
+    data = api.status(api.task(ada()))["data"]
+    assert (data["status"], data["progress"]) == (name or "success", 100)
+    assert data["result"]["result"] == [{"profile_id": sandbox.profiles[0]["id"]}]
+    assert (sandbox.tasks[0].outcome, sandbox.tasks[0].delivered) == ("completed", 1)
+
+
+def test_task_that_is_done_under_another_name_runs_under_the_usual_one(
+    sandbox: Sandbox, api: Api
+) -> None:
+    sandbox.task_seconds = 60
+    sandbox.add_fault("task:done_as")
+    assert api.status(api.task(ada()))["data"]["status"] == "running"
 
 
 def test_fault_slow_answers_late(sandbox: Sandbox, api: Api) -> None:
@@ -879,6 +1001,8 @@ def test_view_shows_everything_that_happened(sandbox: Sandbox, api: Api) -> None
     assert view["totals"] == {
         "profiles": 3,
         "runs": 3,
+        "messages": 0,
+        "messages_by_channel": {},
         "tasks": 2,
         "accepted_entries": 4,
         "delivered_entries": 3,
@@ -890,8 +1014,18 @@ def test_view_shows_everything_that_happened(sandbox: Sandbox, api: Api) -> None
         "id": 1,
         "name": "Welcome series",
         "is_active": True,
+        "resource_id": 7,
+        "channel": "email",
+        "mode": "restart",
+        "list_id": 1,
         "runs": 1,
+        "messaged": 0,
+        "ignored": 0,
     }
+    assert view["resources"] == [
+        {"id": 7, "name": "Newsletter", "channels": ["email", "sms"]},
+        {"id": 8, "name": "Bot", "channels": ["telegram_bot", "push"]},
+    ]
     second = view["tasks"][1]
     assert (second["entries"], second["delivered"], second["failures"]) == (3, 2, 1)
     assert (second["outcome"], second["progress"], second["fault"]) == ("completed", 100, "partial")
@@ -994,7 +1128,8 @@ def test_command_serves_until_a_signal(ending: signal.Signals) -> None:
             "--token=secret",
             "--task-seconds=0",
             "--workflow=7:Seven: the film:inactive",
-            "--workflow=8:Eight",
+            "--workflow=8:Eight:mode=skip:channel=sms",
+            "--resource=5:email+sms:News: all",
             "--fault=list:http,status=429",
         ),
         stdout=subprocess.PIPE,
@@ -1009,8 +1144,8 @@ def test_command_serves_until_a_signal(ending: signal.Signals) -> None:
         url = f"{words[3]}/api/v1.1/{LIST}"
         assert requests.post(url, json={"token": "secret"}, timeout=5).status_code == 429
         assert requests.post(url, json={"token": "secret"}, timeout=5).json()["data"] == [
-            {"id": 7, "name": "Seven: the film", "is_active": False},
-            {"id": 8, "name": "Eight", "is_active": True},
+            listed(7, "Seven: the film", is_active=False),
+            listed(8, "Eight", mode="skip"),
         ]
         os.kill(process.pid, ending)
         _, errors = process.communicate(timeout=DEADLINE_SECONDS)

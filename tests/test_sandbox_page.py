@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from target_altcraft.sandbox import Sandbox, Workflow
+from target_altcraft.sandbox import Resource, Sandbox, Workflow
 from target_altcraft.sandbox.pages import is_local
 from target_altcraft.sandbox.shown import TASKS
 
@@ -321,13 +321,77 @@ def test_scenario_runs_are_counted_per_workflow(sandbox: Sandbox, page: Page) ->
     submit(sandbox, customer("ada"), workflow_id=3)
     page.shows("#n-runs", "3")
     assert page.texts("#workflows tbody tr") == [
-        "1 Welcome series 2 2 0 0",
-        "2 Order follow-up 1 1 0 0",
-        "3 Winter sale inactive 0 0 0 0",
+        "1 Welcome series email, Newsletter 2 0 2 0 0",
+        "2 Order follow-up email, Newsletter 1 0 1 0 0",
+        "3 Winter sale inactive email, Newsletter 0 0 0 0 0",
     ]
     page.choose("#workflow", "2")
     page.until(lambda: page.count("#profiles tr.profile") == 1, "one customer entered that one")
     page.shows("#profiles tr.profile", "ada@example.com")
+
+
+def subscribed(name: str, **more: object) -> Json:
+    address = f"{name}@example.com"
+    subscription = {"channel": "email", "resource_id": 7, "email": address, **more}
+    return customer(name, subscriptions=[subscription])
+
+
+def test_profiles_are_chosen_by_whether_they_were_messaged(sandbox: Sandbox) -> None:
+    submit(sandbox, subscribed("ada"), customer("bob"))
+    submit(sandbox, customer("ada"), workflow_id=3)
+    submit(sandbox, subscribed("cy"), workflow_id=2)
+    submit(sandbox, customer("dan"), workflow_id=3)
+    for query, numbers in (
+        ("entered=messaged", [3, 1]),
+        ("entered=unmessaged", [2]),
+        ("entered=messaged&workflow=1", [1]),
+        ("entered=unmessaged&workflow=1", [2]),
+        ("entered=messaged&workflow=3", []),
+        ("entered=unmessaged&workflow=3", []),
+    ):
+        rows = get(sandbox, f"_sandbox/profiles?{query}").json()["rows"]
+        assert [row["number"] for row in rows] == numbers, query
+    totals = get(sandbox, "_sandbox/overview").json()["totals"]
+    assert (totals["runs"], totals["messages"], totals["channels"]) == (3, 2, [["email", 2]])
+
+
+def test_page_tells_entered_from_messaged(sandbox: Sandbox, page: Page) -> None:
+    submit(sandbox, subscribed("ada"), customer("bob"))
+    page.shows("#n-runs", "2")
+    page.until(lambda: page.text(".tile:nth-child(3)") == "1 messages: email 1", "one message")
+    assert page.text("[data-task='1']").startswith("1 Welcome series 2 1 100% completed")
+    assert page.text("[data-workflow='1']") == "1 Welcome series email, Newsletter 2 1 2 0 0"
+    page.until(lambda: page.count("#profiles tr.profile") == 2, "both are shown")
+    messaged = "#profiles tr.profile td:nth-last-child(3)"
+    assert page.texts(messaged) == ["no", "email"]
+
+    page.choose("#entered", "unmessaged")
+    page.finds(["bob@example.com"])
+    page.click("#profiles .toggle")
+    page.shows("tr.details", "none: no scenario can message this customer")
+    page.shows("tr.details .imports", "entered, not messaged: no subscription to email")
+
+    sandbox.unsubscribe("ada@example.com")
+    submit(sandbox, subscribed("ada"))
+    page.choose("#entered", "messaged")
+    page.finds(["ada@example.com"])
+    page.click("#profiles .toggle")
+    page.shows("tr.details .subscriptions", "email ada@example.com to Newsletter unsubscribed")
+    newest, oldest = page.texts("tr.details .imports li")
+    assert "entered, not messaged: unsubscribed from email of resource 7" in newest
+    assert "messaged by email at ada@example.com" in oldest
+
+
+def test_scenario_that_skips_says_whom_it_ignored(driver: webdriver.Chrome) -> None:
+    workflows = [Workflow(1, "Once", mode="skip")]
+    with Sandbox(token=TOKEN, workflows=workflows) as sandbox:
+        submit(sandbox, subscribed("ada"))
+        submit(sandbox, subscribed("ada"))
+        page = Page(driver, sandbox)
+        page.open()
+        page.shows("[data-workflow='1']", "1 Once skip, 1 ignored email, Newsletter 1 1 1 0 0")
+        page.click("#profiles .toggle")
+        page.shows("tr.details .imports", "not entered: already in the scenario (mode skip)")
 
 
 def test_search_finds_by_any_value(sandbox: Sandbox, page: Page) -> None:
@@ -379,7 +443,9 @@ def test_profile_shows_its_history_of_imports(sandbox: Sandbox, page: Page) -> N
     page.shows("tr.details", "city Paris")
     newest, oldest = page.texts("tr.details .imports li")
     assert re.fullmatch(
-        r"2\. Order follow-up [\d:]{8}, task 2, by email email ada@example.com city Paris "
+        r"2\. Order follow-up [\d:]{8}, task 2, by email "
+        r"entered, not messaged: no subscription to email of resource 7 "
+        r"email ada@example.com city Paris "
         r"for every profile of the task skip_triggers true",
         newest,
     )
@@ -490,8 +556,13 @@ HOSTILE: Json = {
 @pytest.fixture
 def hostile(driver: webdriver.Chrome) -> Iterator[Page]:
     """The page of a sandbox in which everything that can be foreign text is hostile."""
-    workflows = (Workflow(1, SCRIPT), Workflow(2, "\u202e" + IMAGE + LONG))
-    with Sandbox(token=TOKEN, workflows=workflows) as sandbox:
+    channel = IMAGE + LONG
+    workflows = (
+        Workflow(1, SCRIPT, channel=channel, mode="\u202e" + SCRIPT + LONG),
+        Workflow(2, "\u202e" + IMAGE + LONG),
+    )
+    resources = (Resource(7, "\u202e" + SCRIPT + LONG, ("email", channel)),)
+    with Sandbox(token=TOKEN, workflows=workflows, resources=resources) as sandbox:
         sandbox.add_fault("task", "failed", name=IMAGE, text=SCRIPT + LONG, after=3)
         sandbox.add_fault("task", "partial", text=IMAGE, after=4)
         sandbox.add_fault("submit", "error", text="\u202e" + SCRIPT + LONG, after=5)
@@ -504,7 +575,23 @@ def hostile(driver: webdriver.Chrome) -> Iterator[Page]:
             customer("refused"),
         ):
             post(sandbox, entry, workflow_id=2, custom_data=HOSTILE)
-        submit(sandbox, {"data": {"email": f"{IMAGE}@example.com", **HOSTILE}})
+        subscription = {
+            "channel": channel,
+            "resource_id": 7,
+            "email": "\u202e" + IMAGE + LONG,
+        }
+        subscriptions = [subscription, {**subscription, "email": "x", "status": SCRIPT + LONG}]
+        submit(
+            sandbox,
+            {
+                "data": {
+                    "email": f"{IMAGE}@example.com",
+                    "subscriptions": subscriptions,
+                    **HOSTILE,
+                }
+            },
+        )
+        assert len(sandbox.messages) == 1
         page = Page(driver, sandbox)
         page.console()
         page.open()
@@ -546,6 +633,7 @@ def test_hostile_text_is_shown_as_text(hostile: Page) -> None:
     page.shows("#workflows", SCRIPT)
     page.shows("#tasks", f"400: {SCRIPT}", IMAGE)
     page.shows("#requests", SCRIPT, "100,0")
+    page.shows("#n-messages-text", f"messages: {IMAGE}")
     assert_harmless(page)
     assert_in_shape(page)
     page.search("gnp.exe")
@@ -554,6 +642,8 @@ def test_hostile_text_is_shown_as_text(hostile: Page) -> None:
     page.shows(
         "tr.details", SCRIPT, IMAGE, "svg onload", "</td></tr></table>", "100,000 characters"
     )
+    page.shows("tr.details .subscriptions", IMAGE, SCRIPT)
+    page.shows("tr.details .imports", f"messaged by {IMAGE}")
     page.shows("tr.details", "__proto__", "constructor", "for every profile of the task")
     assert_harmless(page)
     assert_in_shape(page)

@@ -11,22 +11,29 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from target_altcraft.errors import SettingsError
+from target_altcraft.misspelt import nearest, unknown_names
 from target_altcraft.settings import (
     ENV_PREFIX,
-    RUN_SETTINGS,
-    SCHEMA,
-    STREAM_SETTINGS,
     Settings,
     StreamSettings,
     check,
     coerce,
     from_environment,
     is_loopback,
-    nearest,
+    reportable,
     resolve,
-    unknown_names,
+)
+from target_altcraft.settings_schema import (
+    RUN_SETTINGS,
+    SCHEMA,
+    STREAM_SETTINGS,
+    may_be_shown,
+    types_of,
 )
 from target_altcraft.target import TargetAltcraft
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 NEEDED = {"api_url": "https://altcraft.example", "token": "tok-secret"}
 ALL_SETTINGS = {**RUN_SETTINGS, **STREAM_SETTINGS}
@@ -59,6 +66,7 @@ def from_env(config: dict[str, str]) -> Settings:
 
 # What the settings are
 
+UNION = ["boolean", "array"]
 STREAM_TABLE: dict[str, tuple[str, t.Any]] = {
     "workflow_id": ("integer", None),
     "matching": ("string", "email"),
@@ -75,8 +83,12 @@ STREAM_TABLE: dict[str, tuple[str, t.Any]] = {
     "attach_column": ("string", None),
     "custom_request_column": ("string", None),
     "nulls": ("string", "omit"),
+    "subscriptions": ("array", None),
+    "send_again": ("string", None),
+    "bookmark_column": ("string", None),
+    "deleted_column": ("string", None),
 }
-RUN_TABLE: dict[str, tuple[str, t.Any]] = {
+RUN_TABLE: dict[str, tuple[t.Any, t.Any]] = {
     "api_url": ("string", None),
     "token": ("string", None),
     "batch_size_rows": ("integer", 10_000),
@@ -90,8 +102,13 @@ RUN_TABLE: dict[str, tuple[str, t.Any]] = {
     "on_ambiguous_submit": ("string", "resend"),
     "rejects_path": ("string", None),
     "max_rejects": ("integer", None),
+    "max_reject_percent": ("number", None),
+    "canary_rows": ("integer", None),
     "receipts_path": ("string", None),
     "journal_path": ("string", None),
+    "journal_keep_days": ("integer", None),
+    "resend": (UNION, False),
+    "baseline": (UNION, False),
     "report_path": ("string", None),
     "max_profiles": ("integer", None),
     "shutdown_seconds": ("number", 20),
@@ -119,9 +136,9 @@ def test_setting_is_documented_and_can_be_parsed_from_the_environment(name: str)
     schema = ALL_SETTINGS[name]
     assert schema["title"]
     assert schema["description"].endswith(".")
-    assert isinstance(schema["type"], str)  # a list, or none, crashes the SDK's parser
-    if schema["type"] == "array":
-        assert schema["items"]["type"]
+    assert types_of(schema)  # one without a type crashes the SDK's parser
+    if "array" in types_of(schema):
+        assert types_of(schema["items"])  # and so does this one
 
 
 def test_no_name_is_both_a_run_and_a_stream_setting() -> None:
@@ -138,10 +155,16 @@ def test_every_run_setting_has_a_field_and_every_field_a_setting() -> None:
     assert names - {"top_level", "streams"} == RUN_SETTINGS.keys()
 
 
-def test_matchings_of_the_schema_are_those_of_the_dataclass() -> None:
-    hints = t.get_type_hints(StreamSettings)
+def test_choices_of_the_schema_are_those_of_the_dataclass() -> None:
+    names = {"Subscription": object, "Mapping": dict}  # not imported at run time
+    hints = t.get_type_hints(StreamSettings, localns=names)
     assert list(t.get_args(hints["matching"])) == STREAM_SETTINGS["matching"]["enum"]
     assert list(t.get_args(hints["nulls"])) == STREAM_SETTINGS["nulls"]["enum"]
+    (send_again,) = (kind for kind in t.get_args(hints["send_again"]) if t.get_args(kind))
+    assert list(t.get_args(send_again)) == STREAM_SETTINGS["send_again"]["enum"]
+    hints = t.get_type_hints(Settings, localns=names)
+    submit = RUN_SETTINGS["on_ambiguous_submit"]["enum"]
+    assert list(t.get_args(hints["on_ambiguous_submit"])) == submit
 
 
 def test_stream_overrides_take_every_stream_setting_and_carry_no_default() -> None:
@@ -173,7 +196,9 @@ def test_stream_settings_take_their_defaults() -> None:
     assert stream.name == "orders"
     assert stream.workflow_id == 12
     for name, (_, default) in STREAM_TABLE.items():
-        if name != "workflow_id":
+        if name == "subscriptions":
+            assert stream.subscriptions == ()
+        elif name != "workflow_id":
             expected = tuple(default) if isinstance(default, list) else default
             assert getattr(stream, name) == expected
 
@@ -192,8 +217,13 @@ FROM_FILE: dict[str, t.Any] = {
     "on_ambiguous_submit": "fail",
     "rejects_path": "out/rejects.singer",
     "max_rejects": Decimal(0),
+    "max_reject_percent": Decimal("2.5"),
+    "canary_rows": Decimal(10),
     "receipts_path": "out/receipts.jsonl",
     "journal_path": "out/journal.db",
+    "journal_keep_days": Decimal(30),
+    "resend": ["orders", "customers"],
+    "baseline": False,
     "report_path": "out/report.html",
     "max_profiles": Decimal(1000),
     "shutdown_seconds": Decimal("0.0"),
@@ -214,6 +244,13 @@ FROM_FILE: dict[str, t.Any] = {
     "attach_column": "files",
     "custom_request_column": "query",
     "nulls": "send",
+    "subscriptions": [
+        {"channel": "email", "resource_id": Decimal(7), "priority": Decimal("1.50"), "x": None},
+        {"channel": "max_bot", "resource_id": 3, "column": "max_id", "field": "cc_data.id"},
+    ],
+    "send_again": "changed",
+    "bookmark_column": "updated_at",
+    "deleted_column": "is_deleted",
     "streams": {"orders": {"workflow_id": Decimal(13), "detect_geo": False}},
 }
 FROM_ENVIRONMENT = {
@@ -228,8 +265,13 @@ FROM_ENVIRONMENT = {
     "on_ambiguous_submit": "fail",
     "rejects_path": "out/rejects.singer",
     "max_rejects": "0",
+    "max_reject_percent": "2.50",
+    "canary_rows": "10",
     "receipts_path": "out/receipts.jsonl",
     "journal_path": "out/journal.db",
+    "journal_keep_days": "30",
+    "resend": '["orders", "customers"]',
+    "baseline": "False",
     "report_path": "out/report.html",
     "max_profiles": "1000",
     "shutdown_seconds": "0.0",
@@ -250,6 +292,11 @@ FROM_ENVIRONMENT = {
     "attach_column": "files",
     "custom_request_column": "query",
     "nulls": "send",
+    "subscriptions": '[{"channel": "email", "resource_id": "7", "priority": 1.50, "x": null},'
+    ' {"channel": "max_bot", "resource_id": 3, "column": "max_id", "field": "cc_data.id"}]',
+    "send_again": "changed",
+    "bookmark_column": "updated_at",
+    "deleted_column": "is_deleted",
     "streams": '{"orders": {"workflow_id": "13", "detect_geo": "no"}}',
 }
 
@@ -282,7 +329,10 @@ def test_every_setting_arrives_in_its_type_from_the_environment_as_from_a_file()
         assert run.poll_interval_seconds == 0.25
         assert run.shutdown_seconds == 0
         for name, (kind, _) in RUN_TABLE.items():
-            assert isinstance(getattr(run, name), KINDS[kind]), name
+            kinds = (bool, tuple) if kind == UNION else KINDS[kind]
+            assert isinstance(getattr(run, name), kinds), name
+        assert run.resend == ("orders", "customers")
+        assert run.baseline is False
         assert run.check_workflow is False
         assert run.dry_run is True
         stream = run.stream("anything")
@@ -292,6 +342,9 @@ def test_every_setting_arrives_in_its_type_from_the_environment_as_from_a_file()
         assert stream.skip_invalid_subscriptions is False
         assert stream.custom_data_columns == ("order", "shop")
         assert str(t.cast("dict[str, t.Any]", stream.content)["discount"]) == "12.10"
+        assert [each.resource_id for each in stream.subscriptions] == [7, 3]
+        assert str(stream.subscriptions[0].rest["priority"]) == "1.50"
+        assert stream.subscriptions[0].rest["x"] is None
         assert run.stream("orders").workflow_id == 13
         assert run.stream("orders").detect_geo is False
 
@@ -405,11 +458,16 @@ BAD: list[tuple[str, t.Any, str]] = [
     ("task_timeout_seconds", "1e-400", "must be greater than 0"),
     ("request_timeout_seconds", 0.0, "must be greater than 0"),
     ("retry_max_seconds", "-0.5", "must be at least 0"),
-    ("on_ambiguous_submit", "retry", "must be one of resend, fail"),
+    ("on_ambiguous_submit", "retry", "must be one of resend, fail, skip"),
     ("rejects_path", "", "must not be empty"),
     ("rejects_path", 5, "must be of type string"),
     ("max_rejects", -1, "must be at least 0"),
     ("max_rejects", "few", "must be of type integer"),
+    ("max_reject_percent", -0.5, "must be at least 0"),
+    ("max_reject_percent", "100.5", "must be at most 100"),
+    ("max_reject_percent", "5 %", "must be of type number"),
+    ("canary_rows", 0, "must be at least 1"),
+    ("canary_rows", "2.5", "must be of type integer"),
     ("receipts_path", "", "must not be empty"),
     ("journal_path", ["x"], "must be of type string"),
     ("report_path", "out/report.pdf", "must end in .html or .json"),
@@ -436,6 +494,20 @@ BAD: list[tuple[str, t.Any, str]] = [
     ("attach_column", "", "must not be empty"),
     ("custom_request_column", 1, "must be of type string"),
     ("nulls", "keep", "must be one of omit, send"),
+    ("subscriptions", {"channel": "email"}, "must be of type array"),
+    ("subscriptions", "email", "must be of type array"),
+    ("send_again", "sometimes", "must be one of new_version, always, changed, never"),
+    ("bookmark_column", "", "must not be empty"),
+    ("deleted_column", "", "must not be empty"),
+    ("bookmark_column", ["updated_at"], "must be of type string"),
+    ("journal_keep_days", 0, "must be at least 1"),
+    ("journal_keep_days", "1.5", "must be of type integer"),
+    ("resend", "orders", "must be of type boolean or array"),
+    ("resend", "orders,customers", "must be of type boolean or array"),
+    ("resend", '["orders"', "must be of type boolean or array"),
+    ("resend", {"orders": True}, "must be of type boolean or array"),
+    ("resend", 1, "must be of type boolean or array"),
+    ("baseline", "", "must be of type boolean or array"),
     ("token", "", "must not be empty"),
 ]
 
@@ -458,7 +530,7 @@ def test_wrong_setting_of_a_stream_is_named_with_its_stream(
 
 def test_wrong_item_of_a_list_is_named_by_its_place() -> None:
     assert complaints({"content_columns": ["ok", 7]}) == [
-        "content_columns.1 must be of type string"
+        "content_columns[1] must be of type string"
     ]
 
 
@@ -568,6 +640,38 @@ def test_unknown_top_level_setting_is_a_warning_with_a_hint() -> None:
         "unknown setting 'worklow_id' is ignored (did you mean 'workflow_id'?)",
         "unknown setting 'zzz' is ignored",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("max_profile", "max_profiles"),
+        ("dryRun", "dry_run"),
+        ("dry-run", "dry_run"),
+        ("DRY_RUN", "dry_run"),
+        ("base_line", "baseline"),
+        ("max_reject", "max_rejects"),
+        ("reject_percent", "max_reject_percent"),
+        ("canary", "canary_rows"),
+        ("batch_size", "batch_size_rows"),
+        ("batch_bytes", "batch_size_bytes"),
+        ("in_flight", "max_in_flight"),
+    ],
+)
+def test_unknown_setting_that_looks_like_a_brake_or_a_size_is_an_error(
+    wrong: str, meant: str
+) -> None:
+    why = "a brake or a size must not be ignored"
+    assert complaints({wrong: 1}) == [f"unknown setting '{wrong}' (did you mean '{meant}'?): {why}"]
+    assert list(unknown_names({**NEEDED, wrong: 1}, SCHEMA)) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["load_method", "hard_delete", "default_target_schema", "user_agent", "journal"]
+)
+def test_unknown_setting_that_is_no_brake_is_a_warning(name: str) -> None:
+    assert complaints({name: 1}) == []
+    assert len(list(unknown_names({**NEEDED, name: 1}, SCHEMA))) == 1
 
 
 def test_known_settings_are_not_warned_of() -> None:
@@ -787,3 +891,149 @@ def test_token_does_not_show_in_the_representation() -> None:
     run = resolved({"workflow_id": 1, "streams": {"orders": {}}})
     assert NEEDED["token"] not in repr(run)
     assert NEEDED["token"] not in repr(run.stream("orders"))
+
+
+# Settings for one run, and what the pipeline remembers
+
+
+@pytest.mark.parametrize("name", ["resend", "baseline"])
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (True, True),
+        (False, False),
+        ("true", True),
+        ("FALSE", False),
+        ("1", True),
+        ("0", False),
+        ("yes", True),
+        ("off", False),
+        (["customers"], ("customers",)),
+        ([], ()),
+        ('["customers"]', ("customers",)),
+        (' ["customers", "orders"] ', ("customers", "orders")),
+        ("[]", ()),
+    ],
+)
+def test_streams_are_given_as_a_boolean_or_an_array(name: str, given: t.Any, value: t.Any) -> None:
+    run = resolved({name: given, "journal_path": "j"})
+    assert getattr(run, name) == value
+    assert type(getattr(run, name)) is type(value)
+    asks = {"resend": run.resends, "baseline": run.baselines}
+    for stream in ("customers", "orders"):
+        expected = value if isinstance(value, bool) else stream in value
+        assert {key: ask(stream) for key, ask in asks.items()} == {
+            **dict.fromkeys(asks, False),
+            name: expected,
+        }
+
+
+@pytest.mark.parametrize("name", ["resend", "baseline"])
+@pytest.mark.parametrize("text", ["true", '["customers"]', "false"])
+def test_streams_can_be_given_by_the_environment_of_the_target(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, text: str
+) -> None:
+    for key, value in {**NEEDED, "journal_path": str(tmp_path / "j"), name: text}.items():
+        monkeypatch.setenv(ENV_PREFIX + key.upper(), value)
+    target = TargetAltcraft(parse_env_config=True)
+    expected: t.Any = json.loads(text)
+    assert target.config[name] == expected
+    assert getattr(target.settings, name) == (
+        tuple(expected) if isinstance(expected, list) else expected
+    )
+
+
+# What a report may show
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("token", "content", "custom_data", "attach", "streams", "subscriptions"),
+        *("stream_maps", "stream_map_config", "batch_config", "faker_config"),
+    ],
+)
+def test_setting_that_can_hold_a_secret_or_an_address_is_not_shown(name: str) -> None:
+    properties = full_schema()["properties"]
+    if name in properties:
+        assert not may_be_shown(properties[name])
+
+
+@pytest.mark.parametrize(
+    ("schema", "shown"),
+    [
+        ({"type": "string"}, True),
+        ({"type": ["integer", "null"]}, True),
+        ({"type": ["boolean", "array"], "items": {"type": "string"}}, True),
+        ({"type": "array", "items": {"type": ["string", "number"]}}, True),
+        ({"type": "array", "items": {"type": "object"}}, False),
+        ({"type": "array", "items": {"type": ["string", "object"]}}, False),
+        ({"type": "array"}, False),
+        ({"type": ["string", "object"]}, False),
+        ({"type": "null"}, False),
+        ({"anyOf": [{"type": "string"}]}, False),
+        ({}, False),
+        ({"type": "string", "secret": True}, False),
+        ({"type": "string", "writeOnly": True}, False),
+    ],
+)
+def test_only_scalars_that_are_not_secret_are_shown(
+    schema: dict[str, t.Any],
+    shown: bool,  # noqa: FBT001
+) -> None:
+    assert may_be_shown(schema) is shown
+
+
+def test_report_shows_the_settings_of_an_allow_list() -> None:
+    element = {"channel": "email", "resource_id": 7, "column": "email", "note": SENTINEL}
+    stream = {
+        "workflow_id": 12,
+        "content_columns": ["cart"],
+        "subscriptions": [element],
+        "content": {"to": SENTINEL},
+        "nobody_knows": SENTINEL,
+    }
+    config = {
+        **NEEDED,
+        **stream,
+        "api_token": SENTINEL,
+        "resend": ["orders"],
+        "baseline": False,
+        "custom_data": {"x": SENTINEL},
+        "attach": [{"name": SENTINEL}],
+        "stream_maps": {"orders": {"x": SENTINEL}},
+        "stream_map_config": {"hash_seed": SENTINEL},
+        "batch_config": {"storage": {"root": SENTINEL}},
+        "validate_records": True,
+        "streams": {"orders": stream},
+    }
+    shown = reportable(config, full_schema())
+    own = {
+        "workflow_id": 12,
+        "content_columns": ["cart"],
+        "subscriptions": [{"channel": "email", "resource_id": 7}],
+    }
+    assert shown == {
+        "api_url": NEEDED["api_url"],
+        **own,
+        "resend": ["orders"],
+        "baseline": False,
+        "validate_records": True,
+        "streams": {"orders": own},
+    }
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["content", "custom_data", "stream_maps", "batch_config", "api_token", "x"]),
+    st.dictionaries(st.sampled_from(["a", "b"]), sentinels()) | sentinels(),
+    st.booleans(),
+)
+def test_report_never_shows_what_an_object_or_an_unknown_setting_holds(
+    name: str,
+    value: t.Any,
+    nested: bool,  # noqa: FBT001
+) -> None:
+    config = {"streams": {"orders": {name: value}}} if nested else {name: value}
+    schema = full_schema()
+    assert SENTINEL not in json.dumps(reportable(coerce({**NEEDED, **config}, schema), schema))

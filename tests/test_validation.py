@@ -316,7 +316,7 @@ def test_odd_record_does_not_change_the_verdict_on_others(odd: Record) -> None:
         (
             {"properties": {"x": {}}, "additionalProperties": False},
             {"x": 1, "y": SECRET},
-            "the record breaks 'additionalProperties'",
+            "column 'y' breaks 'additionalProperties'",
         ),
         ({"minProperties": 5}, {"x": SECRET}, "the record breaks 'minProperties'"),
         ({"anyOf": [{"required": ["a"]}]}, {"x": SECRET}, "the record breaks 'anyOf'"),
@@ -326,6 +326,17 @@ def test_message_names_the_column_and_the_keyword(
     schema: Schema, record: Record, message: str
 ) -> None:
     assert fault(schema, record) == message
+
+
+@pytest.mark.parametrize(("schema", "invalid"), [(one[0], one[2]) for one in AGREED])
+def test_message_names_a_keyword_that_stands_in_the_schema(
+    schema: Schema, invalid: list[Record]
+) -> None:
+    schema_text = json.dumps(schema, default=str).lower()
+    for record in invalid:
+        keyword = fault(schema, record).split(" breaks ")[1].strip("'")
+        # The validator calls dependentRequired "required", and a schema `false` "falseSchema".
+        assert f'{keyword.lower()}": ' in schema_text or keyword == "falseSchema"
 
 
 def test_message_about_a_forbidden_column_does_not_call_it_a_keyword() -> None:

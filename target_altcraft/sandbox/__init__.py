@@ -5,7 +5,7 @@ It imports nothing else of this project, and nothing else imports it. It binds l
     with Sandbox(port=0, task_seconds=0.5) as sandbox:
         sandbox.add_fault("submit", "http", status=503, retry_after="1")
         ...  # talk to sandbox.url
-        assert sandbox.profiles
+        assert sandbox.profiles and sandbox.messages
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ import typing as t
 
 if t.TYPE_CHECKING:
     from target_altcraft.sandbox.faults import Fault
+    from target_altcraft.sandbox.requestlog import RequestSeen
+    from target_altcraft.sandbox.runs import Message
+    from target_altcraft.sandbox.scenarios import Resource, Workflow
     from target_altcraft.sandbox.server import Sandbox
     from target_altcraft.sandbox.task import Task
-    from target_altcraft.sandbox.world import RequestSeen, Workflow
 
-__all__ = ["Fault", "RequestSeen", "Sandbox", "Task", "Workflow"]
+__all__ = ["Fault", "Message", "RequestSeen", "Resource", "Sandbox", "Task", "Workflow"]
 
 _HOMES = {
     "Fault": "faults",
-    "RequestSeen": "world",
+    "Message": "runs",
+    "RequestSeen": "requestlog",
+    "Resource": "scenarios",
     "Sandbox": "server",
     "Task": "task",
-    "Workflow": "world",
+    "Workflow": "scenarios",
 }
 
 

@@ -12,14 +12,11 @@ import typing as t
 import webbrowser
 
 from target_altcraft.sandbox.faults import FaultError, parse_fault
+from target_altcraft.sandbox.scenarios import SetupError, parse_resource, parse_workflow
 
 try:
     from target_altcraft.sandbox.server import HostError, Sandbox
-    from target_altcraft.sandbox.world import (
-        DEFAULT_BODY_LIMIT,
-        DEFAULT_TOKEN,
-        Workflow,
-    )
+    from target_altcraft.sandbox.world import DEFAULT_BODY_LIMIT, DEFAULT_TOKEN
 except ModuleNotFoundError as error:
     sys.exit(
         f"altcraft-sandbox: {error.name} is missing; pip install 'target-altcraft[sandbox]' has it"
@@ -29,7 +26,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
     from target_altcraft.sandbox.faults import Fault
-    from target_altcraft.sandbox.world import RequestSeen
+    from target_altcraft.sandbox.requestlog import RequestSeen
+    from target_altcraft.sandbox.scenarios import Resource, Workflow
 
 _DEFAULT_PORT = 8765
 _MAX_PORT = 65_535
@@ -53,11 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             close_on_too_large=options.close_on_too_large,
             forbid_list=options.forbid_list,
             workflows=options.workflow,
+            resources=options.resource,
             remember=not options.count_only,
             on_done=None if options.quiet else _print_request,
         )
     except HostError as error:
         parser.error(f"argument --host: {error}")
+    except SetupError as error:
+        parser.error(f"argument --workflow: {error}")
     for fault in options.fault:
         sandbox.add_fault(fault)
     ended = threading.Event()
@@ -111,13 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="cut the connection in mid-body instead of answering",
     )
-    add(
-        "--workflow",
-        type=_workflow,
-        action="append",
-        metavar="ID:NAME[:inactive]",
-        help="a scenario; repeatable (default: three examples)",
-    )
+    _add_setup(parser)
     add("--forbid-list", action="store_true", help="answer workflows/list with error 403")
     add(
         "--fault",
@@ -137,6 +132,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_setup(parser: argparse.ArgumentParser) -> None:
+    """Add what the account is set up with."""
+    parser.add_argument(
+        "--workflow",
+        type=_workflow,
+        action="append",
+        metavar="ID:NAME[:inactive][:resource=ID][:channel=CHANNEL][:mode=MODE]",
+        help="a scenario; repeatable (default: three examples that send e-mail)",
+    )
+    parser.add_argument(
+        "--resource",
+        type=_resource,
+        action="append",
+        metavar="ID:CHANNEL[+CHANNEL]...:NAME",
+        help="what customers subscribe to; repeatable (default: 7:email+sms:Newsletter and "
+        "8:telegram_bot+push:Bot)",
+    )
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= _MAX_PORT:
@@ -152,12 +166,17 @@ def _seconds(text: str) -> float:
 
 
 def _workflow(text: str) -> Workflow:
-    number, _, name = text.partition(":")
-    inactive = name.endswith(":inactive")
-    name = name.removesuffix(":inactive")
-    if not (number.isdecimal() and name):
-        raise argparse.ArgumentTypeError(f"{text!r} is not ID:NAME[:inactive]")
-    return Workflow(int(number), name, is_active=not inactive)
+    try:
+        return parse_workflow(text)
+    except SetupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _resource(text: str) -> Resource:
+    try:
+        return parse_resource(text)
+    except SetupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _fault(text: str) -> Fault:

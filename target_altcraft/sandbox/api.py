@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import msgspec
 from flask import Flask, Response, request
 
-from target_altcraft.sandbox.connection import BodyLost, client_leaves, reset
-from target_altcraft.sandbox.faults import (
-    DEFAULT_CODE,
-    DEFAULT_REDIRECT,
-    DEFAULT_STATUS,
-    EARLY_KINDS,
-    FaultError,
-    parse_fault,
-)
+from target_altcraft.sandbox.answers import JSON, NoAnswerError, disturbed, failure, success
+from target_altcraft.sandbox.connection import BodyLost, reset
+from target_altcraft.sandbox.faults import EARLY_KINDS, TRUE_KINDS, FaultError, parse_fault
 from target_altcraft.sandbox.pages import OWN, add_pages
 from target_altcraft.sandbox.submission import Refusal, parse, read_submission
 
@@ -25,36 +18,38 @@ if t.TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.datastructures import Headers
+
+    from target_altcraft.sandbox.answers import Answer
     from target_altcraft.sandbox.connection import RequestBody
     from target_altcraft.sandbox.faults import Fault
+    from target_altcraft.sandbox.requestlog import RequestSeen
     from target_altcraft.sandbox.shown import ShownWorld
     from target_altcraft.sandbox.submission import Json
-    from target_altcraft.sandbox.world import RequestSeen, World
+    from target_altcraft.sandbox.world import World
 
 BASE = "/api/v1.1"
 STATE_PATH = f"{OWN}state"
 FAULTS_PATH = f"{OWN}faults"
+UNSUBSCRIBE_PATH = f"{OWN}unsubscribe"
 
-_DONE_TEXT = "Successful operation"
-_JSON = "application/json"
 _PART_OF_BODY = 64 * 1024
-_PAGE = "<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>proxy</body></html>\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back, and what the log says of it."""
+class AsIs(Response):
+    """A response whose `Location` goes out as it is, be it no URL at all.
 
-    body: bytes
-    status: int = HTTPStatus.OK
-    error: int | None = None
-    text: str = ""
-    mimetype: str = _JSON
-    headers: dict[str, str] = field(default_factory=dict)
+    Werkzeug's own response would mend it, or fail on it.
+    """
 
-
-class NoAnswerError(Exception):
-    """The request ends without an answer; the message says why."""
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        """Return the headers that are sent."""
+        location = self.headers.pop("Location", None)
+        headers = super().get_wsgi_headers(environ)
+        if location is not None:
+            headers["Location"] = location
+        return headers
 
 
 def create_app(
@@ -85,25 +80,56 @@ def create_app(
 
     @app.get(STATE_PATH)
     def state() -> Response:
-        return Response(world.view_json(), mimetype=_JSON)
+        return Response(world.view_json(), mimetype=JSON)
 
     @app.post(FAULTS_PATH)
     def add_fault() -> Response:
-        body = t.cast("RequestBody", request.environ["wsgi.input"])
         try:
-            fault = parse(body.read(_PART_OF_BODY) or b"").get("fault")
+            fault = _own_body().get("fault")
             world.add_fault(parse_fault(fault if isinstance(fault, str) else ""))
         except (Refusal, FaultError) as error:
-            answer = msgspec.json.encode({"error": getattr(error, "debug", str(error))})
-            return Response(answer, HTTPStatus.BAD_REQUEST, mimetype=_JSON)
-        return Response(world.faults_json(), mimetype=_JSON)
+            return _bad(getattr(error, "debug", str(error)))
+        return Response(world.faults_json(), mimetype=JSON)
+
+    @app.post(UNSUBSCRIBE_PATH)
+    def unsubscribe() -> Response:
+        return _unsubscribe(world)
 
     @app.delete(FAULTS_PATH)
     def clear_faults() -> Response:
         world.clear_faults()
-        return Response(world.faults_json(), mimetype=_JSON)
+        return Response(world.faults_json(), mimetype=JSON)
 
     return app
+
+
+def _own_body() -> Json:
+    """Return what a request to one of the sandbox's own endpoints holds.
+
+    Raises:
+        Refusal: It is no JSON object.
+    """
+    body = t.cast("RequestBody", request.environ["wsgi.input"])
+    return parse(body.read(_PART_OF_BODY) or b"")
+
+
+def _bad(reason: str) -> Response:
+    return Response(msgspec.json.encode({"error": reason}), HTTPStatus.BAD_REQUEST, mimetype=JSON)
+
+
+def _unsubscribe(world: World) -> Response:
+    try:
+        asked = _own_body()
+    except Refusal as refusal:
+        return _bad(refusal.debug)
+    address, channel = asked.get("address"), asked.get("channel")
+    resource_id = asked.get("resource_id")
+    if not isinstance(address, str) or not address.strip():
+        return _bad("address is missing: an e-mail, a phone, a push token or a chat id")
+    if not isinstance(channel, str | None) or not isinstance(resource_id, int | None):
+        return _bad("channel is a string and resource_id an integer")
+    changed = world.unsubscribe(address, channel=channel, resource_id=resource_id)
+    return Response(msgspec.json.encode({"unsubscribed": changed}), mimetype=JSON)
 
 
 class _Calls:
@@ -139,7 +165,7 @@ class _Calls:
         if answer is None:
             reset(connection)
             return Response()
-        return Response(answer.body, answer.status, answer.headers, mimetype=answer.mimetype)
+        return AsIs(answer.body, answer.status, answer.headers, mimetype=answer.mimetype)
 
     def _answer(
         self,
@@ -161,20 +187,20 @@ class _Calls:
         if fault is None and (fault := self._world.claim_fault(seen.endpoint, raw)):
             seen.fault = fault.kind
         try:
-            answer = _success(call(self._checked(raw), raw, seen, fault))
+            answer = success(call(self._checked(raw), raw, seen, fault))
         except Refusal as refusal:
-            answer = _error(refusal.code, refusal.text, refusal.debug)
-        return _disturbed(answer, fault, connection) if fault else answer
+            answer = failure(refusal.code, refusal.text, refusal.debug)
+        return disturbed(answer, fault, connection) if fault else answer
 
     def _too_large(self, body: RequestBody) -> Answer:
         if self._world.close_on_too_large:
             _read_some(body)
             raise NoAnswerError("connection reset: body too large")
         body.discard()
-        return _error(400, "Invalid request", "http: request body too large")
+        return failure(400, "Invalid request", "http: request body too large")
 
     def _checked(self, raw: bytes) -> Json:
-        if request.mimetype != _JSON:
+        if request.mimetype != JSON:
             raise Refusal(400, debug="Content-Type must be application/json")
         root = parse(raw)
         bearer = request.authorization
@@ -191,7 +217,7 @@ class _Calls:
         submission = read_submission(root)
         if self._world.remember:
             seen.profiles = [identity.key for identity in submission.identities]
-        if fault and fault.kind != "slow" and not fault.accept:
+        if fault and fault.kind not in TRUE_KINDS and not fault.accept:
             return {}  # the fault's answer takes the place of this one
         return {"task_id": self._world.submit(submission, raw, seen)}
 
@@ -213,76 +239,3 @@ def _read_some(body: RequestBody) -> None:
     announced = _PART_OF_BODY if body.announced is None else body.announced // 2
     if announced:
         body.read_part(min(_PART_OF_BODY, announced))
-
-
-def _success(answer: Json) -> Answer:
-    return Answer(
-        msgspec.json.encode({**answer, "error": 0, "error_text": _DONE_TEXT}), error=0, text=""
-    )
-
-
-def _error(code: int, text: str, debug: str, status: int = HTTPStatus.OK) -> Answer:
-    body = msgspec.json.encode({"error": code, "error_text": text, "error_debug": debug})
-    return Answer(body, status, code, text if text == debug else f"{text}: {debug}")
-
-
-def _page(status: int, title: str) -> Answer:
-    return Answer(_PAGE.format(title).encode(), status, text=title, mimetype="text/html")
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
-
-
-def _disturbed(answer: Answer, fault: Fault, connection: socket.socket) -> Answer:
-    """Return what the fault makes of an answer.
-
-    Raises:
-        NoAnswerError: It makes nothing of it.
-    """
-    if fault.kind in ("reset_after", "timeout"):
-        if fault.kind == "timeout":
-            client_leaves(connection)
-            raise NoAnswerError("no answer until the client left")
-        raise NoAnswerError("connection reset after the body")
-    if fault.kind == "slow":
-        if client_leaves(connection, fault.seconds):
-            raise NoAnswerError("the client left before the slow answer")
-        return answer
-    return _FALSE_ANSWERS[fault.kind](fault)
-
-
-def _http(fault: Fault) -> Answer:
-    status = fault.status or DEFAULT_STATUS
-    text = fault.text or _phrase(status)
-    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-    if fault.html:
-        answer = _page(status, f"{status} {text}")
-    else:
-        answer = _error(status if fault.code is None else fault.code, text, text, status)
-    return Answer(answer.body, answer.status, answer.error, answer.text, answer.mimetype, headers)
-
-
-def _body_error(fault: Fault) -> Answer:
-    text = fault.text or "Invalid request"
-    return _error(DEFAULT_CODE if fault.code is None else fault.code, text, text)
-
-
-def _redirect(fault: Fault) -> Answer:
-    page = _page(fault.status or DEFAULT_REDIRECT, "Moved")
-    return Answer(
-        page.body, page.status, None, page.text, page.mimetype, {"Location": fault.location}
-    )
-
-
-_FALSE_ANSWERS: dict[str, Callable[[Fault], Answer]] = {
-    "http": _http,
-    "error": _body_error,
-    "html": lambda _: _page(HTTPStatus.OK, "Sign in to continue"),
-    "garbage": lambda _: Answer(b'{"error": 0, "error_text": "Successful op', text="truncated"),
-    "no_task_id": lambda _: _success({}),
-    "redirect": _redirect,
-}

@@ -109,6 +109,12 @@ def client_leaves(connection: socket.socket, seconds: float | None = None) -> bo
     return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
+def send_interim(connection: socket.socket, status: int, phrase: str) -> None:
+    """Send an answer of HTTP's 1xx class, after which the real one follows (RFC 9110, 15.2)."""
+    with contextlib.suppress(OSError):  # the real one will notice that nobody listens
+        connection.sendall(f"HTTP/1.1 {status} {phrase}\r\n\r\n".encode("ascii"))
+
+
 class OpenConnections:
     """The connections being served, each with its thread. Its lock guards just that table."""
 
@@ -188,7 +194,7 @@ class Handler(WSGIRequestHandler):
         if self.command == "HEAD":
             payload = b""
         # In one piece: a client that has the headers has the rest.
-        self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1") + payload)
+        self.wfile.write("\r\n".join([*head, "", ""]).encode() + payload)
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002
         """Say nothing: the sandbox keeps its own log of requests."""

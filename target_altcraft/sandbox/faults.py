@@ -13,6 +13,7 @@ from dataclasses import dataclass
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
+DEFAULT_INTERIM = 102
 DEFAULT_REDIRECT = 302
 DEFAULT_STATUS = 503
 DEFAULT_CODE = 400
@@ -20,6 +21,10 @@ DEFAULT_PROFILE_CODE = 422
 
 EARLY_KINDS = frozenset({"reset_before", "reset_mid_body"})
 """These strike before the body was read."""
+TRUE_KINDS = frozenset(
+    {"slow", "answered_as", "bom", "broken_text", "odd_number", "interim", "nested_id"}
+)
+"""These leave the call alone: it is done, and the answer is the true one, oddly sent."""
 
 _CALL_KINDS: dict[str, frozenset[str]] = {
     "reset_before": frozenset(),
@@ -32,6 +37,11 @@ _CALL_KINDS: dict[str, frozenset[str]] = {
     "garbage": frozenset({"accept"}),
     "redirect": frozenset({"accept", "status", "location"}),
     "slow": frozenset({"seconds"}),
+    "answered_as": frozenset({"status", "retry_after"}),
+    "bom": frozenset(),
+    "broken_text": frozenset(),
+    "odd_number": frozenset(),
+    "interim": frozenset({"status"}),
 }
 _TASK_KINDS: dict[str, frozenset[str]] = {
     "failed": frozenset({"code", "text", "name"}),
@@ -39,6 +49,7 @@ _TASK_KINDS: dict[str, frozenset[str]] = {
     "stuck": frozenset(),
     "vanished": frozenset({"seconds"}),
     "unknown_status": frozenset({"name"}),
+    "done_as": frozenset({"name"}),
     "partial": frozenset({"indexes", "code", "text"}),
     "no_profile_id": frozenset({"indexes"}),
     "short": frozenset(),
@@ -46,7 +57,7 @@ _TASK_KINDS: dict[str, frozenset[str]] = {
     "no_progress": frozenset(),
 }
 KINDS: dict[str, dict[str, frozenset[str]]] = {
-    "submit": {**_CALL_KINDS, "no_task_id": frozenset({"accept"})},
+    "submit": {**_CALL_KINDS, "no_task_id": frozenset({"accept"}), "nested_id": frozenset()},
     "status": _CALL_KINDS,
     "list": _CALL_KINDS,
     "task": _TASK_KINDS,
@@ -62,21 +73,28 @@ class FaultError(ValueError):
 class Fault:
     """One thing to do wrong.
 
+    Of the kinds whose name does not say it: `answered_as` is the true answer under another HTTP
+    status, `bom` has a byte order mark before it, `broken_text` an `error_text` that is no UTF-8,
+    `odd_number` a key with a number that no double holds, `interim` a 1xx answer before it, and
+    `nested_id` its task id in `data`. A `done_as` task ends well under another status.
+
     Attributes:
         endpoint: "submit", "status", "list", or "task" for the task an accepted submit makes.
         kind: One of `KINDS[endpoint]`.
         times: How many requests (tasks) it strikes; None: all from there on.
         after: How many requests (tasks) it lets pass first, those struck by another fault included.
         accept: Make the task all the same; only the answer suffers. Submits only.
-        status: HTTP status of `http` (503 by default) and `redirect` (302).
+        status: HTTP status of `http` and `answered_as` (503 by default), `redirect` (302) and
+            `interim` (102).
         code: `error` of the answer, the task or the profile.
         text: `error_text` beside it.
         html: `http` answers with a page, as a proxy would, instead of JSON.
         retry_after: The header's value.
         seconds: How late `slow` answers; how long after its acceptance a task has `vanished`.
-        name: The status a `failed` or `unknown_status` task reports.
+        name: The status a `failed`, `unknown_status` or `done_as` task reports ("failed",
+            "pondering", "success" by default).
         indexes: Which entries a `partial` or `no_profile_id` task leaves out.
-        location: Where `redirect` points.
+        location: Where `redirect` points; it need not be a URL.
         where: Strike only bodies that contain this text. Impossible before the body is read.
     """
 
@@ -122,6 +140,8 @@ class Fault:
                 )
         if self.after < 0 or (self.times is not None and self.times < 1):
             raise FaultError("'after' is at least 0 and 'times' at least 1")
+        if self.kind == "interim" and not 100 <= (self.status or DEFAULT_INTERIM) <= 199:  # noqa: PLR2004
+            raise FaultError("'status' of interim is between 100 and 199")
 
 
 def make_fault(endpoint: str, kind: str, options: Mapping[str, object]) -> Fault:

@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
     from typing_extensions import Self
     from werkzeug.serving import BaseWSGIServer
 
-    from target_altcraft.sandbox.world import RequestSeen
+    from target_altcraft.sandbox.requestlog import RequestSeen
 
 _BACKLOG = 128
 _STOP_SECONDS = 5.0

@@ -14,31 +14,31 @@ from dataclasses import dataclass
 
 import msgspec
 
-from target_altcraft.sandbox.submission import as_text
+from target_altcraft.sandbox.values import CELL, cut, fields_of, hit_in, parts_of, text_of
 from target_altcraft.sandbox.world import World
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from target_altcraft.sandbox.profiles import Profile
+    from target_altcraft.sandbox.requestlog import RequestSeen
+    from target_altcraft.sandbox.scenarios import Workflow
     from target_altcraft.sandbox.submission import Json
+    from target_altcraft.sandbox.subscriptions import Subscription
     from target_altcraft.sandbox.task import Task
-    from target_altcraft.sandbox.world import Profile, RequestSeen
 
 MAX_PROFILES = 1000
 TASKS = 100
 REQUESTS = 50
 
-_CELL = 160
-"""Characters of a value in a table."""
 _NAME = 80
 """Characters of a scenario's name."""
+_CHANNELS = 10
 _FULL = 2000
 """Characters of a value in a profile's details."""
 _FIELDS_OF_ROW = 24
 _FIELDS = 200
 _IMPORTS = 50
-_BEFORE_HIT = 40
-"""Characters before what was searched for."""
 _AT_ONCE = 1000
 """Profiles searched under the lock at one time."""
 _PAUSE_SECONDS = 0.0005
@@ -56,8 +56,9 @@ class Wanted:
         search: Text that one of the values holds, whatever the case: a field, the id, anything
             ever imported for the customer. Blank: all.
         workflow_id: Only those who entered this scenario.
-        entered: "again": only those who entered it, or else any, more than once; "alike": with
-            the same entry.
+        entered: Only those who entered it, or else any, in this way: "again": more than once;
+            "alike": with the same entry; "messaged": and got its message; "unmessaged": and never
+            did.
         limit: How many at most, the newest first.
     """
 
@@ -98,31 +99,22 @@ class ShownWorld(World):
                     "remember": self.remember,
                     "revision": self._totals["delivered_entries"],
                     "totals": {
-                        "profiles": len(self._profiles),
-                        "runs": self._runs.total(),
+                        "profiles": len(self._profiles.rows),
+                        "runs": self._runs.entered.total(),
+                        "messages": self._runs.messaged.total(),
+                        "channels": _channels(self._runs.by_channel),
                         "delivered": self._totals["delivered_entries"],
                         "tasks": len(tasks),
-                        "again": len(self._who_again),
-                        "alike": len(self._who_alike),
-                        "requests": self._totals["requests"],
-                        "refused": self._totals["refused_requests"],
-                        "unanswered": self._totals["unanswered_requests"],
+                        "again": len(self._runs.who_again),
+                        "alike": len(self._runs.who_alike),
+                        "requests": self._requests.totals["requests"],
+                        "refused": self._requests.totals["refused_requests"],
+                        "unanswered": self._requests.totals["unanswered_requests"],
                     },
-                    "workflows": [
-                        {
-                            "id": workflow.id,
-                            "name": _cut(workflow.name, _NAME)["text"],
-                            "is_active": workflow.is_active,
-                            "runs": self._runs[workflow.id],
-                            "customers": self._customers[workflow.id],
-                            "again": self._again[workflow.id],
-                            "alike": self._alike[workflow.id],
-                        }
-                        for workflow in self._workflows.values()
-                    ],
+                    "workflows": [self._workflow_row(each) for each in self._workflows.values()],
                     "outcomes": Counter(task.outcome for task in tasks),
                     "tasks": _newest(chosen, TASKS, lambda task: _task_row(task, now)),
-                    "requests": _newest(self._troubles, REQUESTS, self._request_row),
+                    "requests": _newest(self._requests.troubles, REQUESTS, self._request_row),
                 }
             )
 
@@ -131,48 +123,52 @@ class ShownWorld(World):
         needle = wanted.needle
         with self._lock:
             self._settle(time.monotonic())
-            total = len(self._profiles)
-            some = {"again": self._who_again, "alike": self._who_alike}.get(wanted.entered)
-            found = list(self._profiles if some is None else some.values())
+            total = len(self._profiles.rows)
+            some = {"again": self._runs.who_again, "alike": self._runs.who_alike}.get(
+                wanted.entered
+            )
+            found = list(self._profiles.rows if some is None else some.values())
         found.reverse()
-        if needle or wanted.workflow_id is not None:
+        if needle or wanted.workflow_id is not None or wanted.entered:
             found = list(self._select(found, wanted))
         with self._lock:
-            rows = [_profile_row(profile, needle) for profile in found[: wanted.limit]]
+            rows = [self._profile_row(profile, needle) for profile in found[: wanted.limit]]
         return _encoder.encode({"rows": rows, "found": len(found), "total": total})
 
     def profile_json(self, number: int) -> bytes | None:
         """Return one profile with its imports, the newest first; None if there is none."""
         with self._lock:
             self._settle(time.monotonic())
-            if not 1 <= number <= len(self._profiles):
+            if not 1 <= number <= len(self._profiles.rows):
                 return None
-            profile = self._profiles[number - 1]
+            profile = self._profiles.rows[number - 1]
             imports = range(len(profile.history), 0, -1)[:_IMPORTS]
             return _encoder.encode(
                 {
                     "number": number,
-                    "id": _cut(profile.id, _FULL),
-                    **_fields(profile.fields.items(), _FIELDS, _FULL),
+                    "id": cut(profile.id, _FULL),
+                    **fields_of(profile.fields.items(), _FIELDS, _FULL),
+                    "subscriptions": [
+                        self._subscription_row(each) for each in profile.subscriptions[:_FIELDS]
+                    ],
                     "imports": [self._import_row(profile, each) for each in imports],
                     "more_imports": len(profile.history) - len(imports),
                 }
             )
 
     def _select(self, profiles: Sequence[Profile], wanted: Wanted) -> Iterator[Profile]:
-        needle, workflow_id = wanted.needle, wanted.workflow_id
+        needle = wanted.needle
         for start in range(0, len(profiles), _AT_ONCE):
             time.sleep(_PAUSE_SECONDS)
             with self._lock:
                 for profile in profiles[start : start + _AT_ONCE]:
-                    is_wanted = workflow_id is None or _entered(profile, workflow_id, wanted)
-                    if is_wanted and (not needle or needle in self._text(profile)):
+                    if _entered(profile, wanted) and (not needle or needle in self._text(profile)):
                         yield profile
 
     def _text(self, profile: Profile) -> str:
         known = self._texts.get(profile.number)
         if known is None or known[0] != len(profile.history):
-            known = len(profile.history), _text_of(profile)
+            known = len(profile.history), text_of(profile)
             self._texts[profile.number] = known
         return known[1]
 
@@ -187,7 +183,47 @@ class ShownWorld(World):
             "error": seen.error,
             "fault": seen.fault,
             "task": task.number if task else None,
-            "reason": _cut(seen.text, _FULL),
+            "reason": cut(seen.text, _FULL),
+        }
+
+    def _workflow_row(self, workflow: Workflow) -> Json:
+        resource = self._resources.get(workflow.resource_id or 0)
+        return {
+            "id": workflow.id,
+            "name": cut(workflow.name, _NAME)["text"],
+            "is_active": workflow.is_active,
+            "mode": cut(workflow.mode, _NAME)["text"],
+            "channel": cut(workflow.channel or "", _NAME)["text"],
+            "resource": cut(resource.name if resource else "", _NAME)["text"],
+            "runs": self._runs.entered[workflow.id],
+            "ignored": self._runs.ignored[workflow.id],
+            "messaged": self._runs.messaged[workflow.id],
+            "customers": self._runs.customers[workflow.id],
+            "again": self._runs.again[workflow.id],
+            "alike": self._runs.alike[workflow.id],
+        }
+
+    def _profile_row(self, profile: Profile, needle: str) -> Json:
+        channels: Counter[str] = Counter()
+        for workflow_id, times in profile.messages.items():
+            channels[self._workflows[workflow_id].channel or ""] += times
+        return {
+            "number": profile.number,
+            **fields_of(profile.fields.items(), _FIELDS_OF_ROW, CELL),
+            "runs": profile.runs,
+            "repeats": profile.repeats,
+            "messaged": _channels(channels),
+            "imports": len(profile.history),
+            "at": profile.history[-1]["at"],
+            "hit": hit_in(profile, needle) if needle else None,
+        }
+
+    def _subscription_row(self, subscription: Subscription) -> Json:
+        return {
+            "channel": cut(subscription.channel, _NAME),
+            "resource": cut(self._resources[subscription.resource_id].name, _NAME),
+            "address": cut(subscription.address, CELL),
+            "status": cut(subscription.status, _NAME),
         }
 
     def _import_row(self, profile: Profile, number: int) -> Json:
@@ -196,7 +232,7 @@ class ShownWorld(World):
         alike = (
             index
             for index, other in enumerate(profile.history[: number - 1], 1)
-            if self._is_alike(entered, other)
+            if self._runs.is_alike(entered, other)
         )
         shared = {
             name: value for name, value in task.envelope.items() if name not in _IN_OWN_COLUMNS
@@ -207,16 +243,32 @@ class ShownWorld(World):
             "workflow_id": entered["workflow_id"],
             "task": task.number,
             "matching": task.matching,
+            "entered": entered["entered"],
+            "channel": cut(entered["channel"] or "", _NAME),
+            "address": cut(entered["address"] or "", CELL),
+            "reason": cut(entered["reason"], CELL),
             "same_as": next(alike, None),
-            **_fields(_parts(entered["entry"]), _FIELDS, _FULL),
-            "shared": _fields(_parts(shared), _FIELDS, _FULL),
+            **fields_of(parts_of(entered["entry"]), _FIELDS, _FULL),
+            "shared": fields_of(parts_of(shared), _FIELDS, _FULL),
         }
 
 
-def _entered(profile: Profile, workflow_id: int, wanted: Wanted) -> bool:
-    if wanted.entered == "alike":
+def _entered(profile: Profile, wanted: Wanted) -> bool:
+    """Whether a profile entered the scenario, or any, in the way that is wanted."""
+    way, workflow_id = wanted.entered, wanted.workflow_id
+    if workflow_id is None:
+        # "again" and "alike" were chosen from beforehand.
+        by_message = {"messaged": True, "unmessaged": bool(profile.runs)}
+        return way not in by_message or (
+            by_message[way] and bool(profile.messages) is (way == "messaged")
+        )
+    if way == "alike":
         return workflow_id in profile.repeats
-    return profile.runs.get(workflow_id, 0) > (wanted.entered == "again")
+    if way == "messaged":
+        return workflow_id in profile.messages
+    if way == "unmessaged" and workflow_id in profile.messages:
+        return False
+    return profile.runs.get(workflow_id, 0) > (way == "again")
 
 
 _Row = t.TypeVar("_Row")
@@ -227,97 +279,9 @@ def _newest(rows: Sequence[_Row], limit: int, row: t.Callable[[_Row], Json]) -> 
     return {"rows": shown, "more": len(rows) - len(shown)}
 
 
-def _cut(value: object, limit: int) -> Json:
-    """Return a value as text, and its length if that is more than can be shown."""
-    text = value if isinstance(value, str) else _encoder.encode(value).decode()
-    return {"text": text} if len(text) <= limit else {"text": text[:limit], "length": len(text)}
-
-
-def _fields(pairs: t.Iterable[tuple[str, t.Any]], limit: int, length: int) -> Json:
-    every = list(pairs)
-    return {
-        "fields": [
-            {"name": _cut(name, _CELL), **_cut(value, length)} for name, value in every[:limit]
-        ],
-        "more_fields": max(0, len(every) - limit),
-    }
-
-
-def _parts(entry: Json) -> Iterator[tuple[str, t.Any]]:
-    """Yield an entry's values: a profile's under their own names, others as `part.name`."""
-    yield from entry.get("data", {}).items()
-    for part, value in entry.items():
-        if part == "data":
-            continue
-        if isinstance(value, dict):
-            yield from ((f"{part}.{name}", each) for name, each in value.items())
-        else:
-            yield part, value
-
-
-def _values(profile: Profile) -> Iterator[tuple[str, t.Any]]:
-    """Yield every value that is or was the customer's, the present ones first."""
-    yield from profile.fields.items()
-    yield "id", profile.id
-    for entered in reversed(profile.history):
-        yield from _parts(entered["entry"])
-
-
-def _text_of(profile: Profile) -> str:
-    """Return every value that is or was the customer's in one text, to search in."""
-    present = profile.fields
-    values: list[t.Any] = [*present.values(), profile.id]
-    for entered in profile.history:
-        for part, value in entered["entry"].items():
-            if part == "data":
-                # Most of what was imported is what the fields still hold: the same objects.
-                values += [each for name, each in value.items() if each is not present.get(name)]
-            else:
-                values.append(value)
-    return "\n".join(_leaves(values)).casefold()
-
-
-def _leaves(value: object) -> Iterator[str]:
-    """Yield the texts a value is made of. Not recursive: a value may be nested deeply."""
-    left: list[t.Any] = [value]
-    while left:
-        each = left.pop()
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, list):
-            left += each
-        elif isinstance(each, dict):
-            left += each.values()
-        elif each is not None:
-            yield as_text(each)
-
-
-def _profile_row(profile: Profile, needle: str) -> Json:
-    return {
-        "number": profile.number,
-        **_fields(profile.fields.items(), _FIELDS_OF_ROW, _CELL),
-        "runs": profile.runs,
-        "repeats": profile.repeats,
-        "imports": len(profile.history),
-        "at": profile.history[-1]["at"],
-        "hit": _hit(profile, needle) if needle else None,
-    }
-
-
-def _hit(profile: Profile, needle: str) -> Json | None:
-    """Return the first value that holds the text, cut around it."""
-    for name, value in _values(profile):
-        for text in _leaves(value):
-            folded = text.casefold()
-            if needle not in folded:
-                continue
-            # Case-folding may change the length ("ß"); then where the text stands is not known.
-            at = folded.index(needle) if len(folded) == len(text) else 0
-            start = max(0, at - _BEFORE_HIT)
-            shown = ("…" if start else "") + text[start : start + _CELL]
-            cut = {"length": len(text)} if len(text) > _CELL else {}
-            return {"name": _cut(name, _CELL), "text": shown, **cut}
-    return None
+def _channels(amounts: Counter[str]) -> list[tuple[str, int]]:
+    """Return how many messages went by each channel, most first."""
+    return [(cut(name, _NAME)["text"], amount) for name, amount in amounts.most_common(_CHANNELS)]
 
 
 def _task_row(task: Task, now: float) -> Json:
@@ -326,6 +290,7 @@ def _task_row(task: Task, now: float) -> Json:
         "number": task.number,
         "workflow_id": task.workflow_id,
         "entries": task.size,
+        "messaged": task.messaged,
         "bytes": task.body_bytes,
         "progress": task.progress(now),
         "outcome": task.outcome,
@@ -334,7 +299,7 @@ def _task_row(task: Task, now: float) -> Json:
         "polls": len(task.polls),
         "fault": task.fault_kind,
         "failures": len(task.failures) if task.outcome == "completed" else 0,
-        "reason": _cut(_reason(task, now), _FULL),
+        "reason": cut(_reason(task, now), _FULL),
     }
 
 

@@ -36,6 +36,8 @@ class Task:
         outcome: "running", then "completed", "failed" (or the fault's `name`), "result_error",
             "vanished"; "stuck" from the start.
         delivered: How many entries reached their profile.
+        entered: How many of them had it enter the scenario.
+        messaged: To how many of these the scenario sent its message.
     """
 
     id: str
@@ -54,6 +56,8 @@ class Task:
     polls: list[float] = field(default_factory=list)
     outcome: str = "running"
     delivered: int = 0
+    entered: int = 0
+    messaged: int = 0
     vanishes_at: float | None = None
     identities: list[Identity] = field(default_factory=list, repr=False)
     failures: dict[int, Json] = field(default_factory=dict)
@@ -103,6 +107,8 @@ class Task:
             }
         else:
             data["status"] = "completed"
+            if self.fault and self.fault.kind == "done_as":
+                data["status"] = self.fault.name or "success"
             data["result"] = {"error": 0, "error_text": "", "result": self._items()}
         if self.fault_kind == "no_progress":
             del data["progress"]

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import typing as t
 
 import backoff
 
-from target_altcraft.errors import ApiError, Fatal, TaskError, TaskFailed, TaskVanished, shown
+from target_altcraft.answers import NO_SUCH_TASK, TOKEN_REFUSED
+from target_altcraft.errors import (
+    Abandoned,
+    ApiError,
+    Fatal,
+    TaskError,
+    TaskFailed,
+    TaskTimedOut,
+    TaskVanished,
+    shown,
+)
 
 if t.TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
-    from target_altcraft.client import Client, TaskStatus
+    from target_altcraft.answers import TaskStatus
+    from target_altcraft.client import Client
     from target_altcraft.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 MISSING_TASK_SECONDS = 30.0
 """How long Altcraft may not know a task that it has accepted."""
-
-
-def rerun(settings: Settings) -> str:
-    """Return what a rerun will do after a failure."""
-    stays = "STATE stays before this batch"
-    if settings.journal_path is None:
-        return f"{stays}: a rerun sends it, and what came after it, again"
-    return f"{stays}: by the journal, a rerun sends again only what was not accepted or failed"
 
 
 _GROWTH = 1.5
@@ -68,8 +71,22 @@ class PollPace:
         return min(max(remaining, soon), self._longest)
 
 
-class Abandoned(Exception):
-    """The run no longer waits for this task."""
+class UnknownStates:
+    """What was said of states that this target does not know: each once a run.
+
+    The lock guards what was said.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said: set[str] = set()
+
+    def is_new(self, message: str) -> bool:
+        """Note a message; tell whether it was not said before."""
+        with self._lock:
+            is_new = message not in self._said
+            self._said.add(message)
+        return is_new
 
 
 class TaskWatch:
@@ -82,17 +99,24 @@ class TaskWatch:
         settings: The run's settings.
         task_id: The task.
         name: What to call it in messages.
-
-    `polls` counts the questions.
+        count: How many profiles it has.
+        unknown_states: What other tasks of the run have met.
     """
 
-    def __init__(self, settings: Settings, task_id: str, name: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        task_id: str,
+        name: str,
+        count: int,
+        unknown_states: UnknownStates,
+    ) -> None:
         self._task_id = task_id
         self._name = name
+        self._count = count
+        self._unknown_states = unknown_states
         self._timeout = settings.task_timeout_seconds
-        self._rerun = rerun(settings)
         self._pace = PollPace(settings.poll_interval_seconds, settings.poll_max_interval_seconds)
-        self.polls = 0
         self._accepted = time.monotonic()
         self._missing_since: float | None = None
         self._warned: set[str] = set()
@@ -101,14 +125,14 @@ class TaskWatch:
         self,
         client: Client,
         abandon: threading.Event,
-        progressed: Callable[[float | None], None],
+        asked: Callable[[float | None], None],
     ) -> TaskStatus:
         """Return the status of the completed task.
 
         Args:
             client: The calling thread's.
             abandon: Set when the run no longer waits for tasks.
-            progressed: Called with the progress in percent, after each answer.
+            asked: Called after each question, with the progress in percent if it was told.
 
         Raises:
             TaskFailed: If the task failed.
@@ -119,22 +143,22 @@ class TaskWatch:
         deadline = self._accepted + self._timeout
         while True:
             progress, at_least = None, 0.0
-            self.polls += 1
             try:
                 status = client.status(self._task_id, max(1.0, deadline - time.monotonic()))
             except ApiError as error:
+                asked(None)
                 self._judge_failed_call(error)
                 at_least = error.retry_after or 0.0
             else:
+                asked(status.progress)
                 if self._has_completed(status):
                     return status
                 progress = status.progress
-                progressed(progress)
             now = time.monotonic()
             if now >= deadline:
-                raise TaskError(
+                raise TaskTimedOut(
                     f"{self._name} has not ended within task_timeout_seconds ({self._timeout:g}); "
-                    f"it may still do so. {self._rerun}; its profiles may enter the scenario twice"
+                    "it may still do so"
                 )
             wait = max(self._pace.wait(now - self._accepted, progress), at_least)
             if abandon.wait(min(wait, deadline - now)):
@@ -145,26 +169,41 @@ class TaskWatch:
         if status.failed:
             code = f", error {shown(status.error)}" if status.error else ""
             said = f", {status.text}" if status.text else ""
-            raise TaskFailed(f"{self._name} ended as '{status.state}'{code}{said}. {self._rerun}")
+            raise TaskFailed(
+                f"{self._name} ended as '{status.state}'{code}{said}. Its profiles may have been "
+                "imported or not",
+                status.results,
+            )
+        if not status.completed and status.evidently_done(self._count):
+            self._say_unknown(
+                f"status '{shown(status.state)}' is not known; with progress 100, no error and a "
+                "result for each profile it counts as completed"
+            )
+            return True
         if not status.completed and status.state != "running":
-            self._warn_once(
+            self._say_unknown(
                 f"status '{shown(status.state)}' is not known and counts as still running"
             )
         return status.completed
 
     def _judge_failed_call(self, error: ApiError) -> None:
-        if isinstance(error, Fatal) and error.code in {401, 403}:
-            raise TaskError(f"{self._name}: {error}. {self._rerun}") from error
-        if error.code not in {400, 404}:  # which mean "no such task"
+        if isinstance(error, Fatal) and error.code in TOKEN_REFUSED:
+            raise TaskError(f"{self._name}: {error}") from error
+        if error.code not in NO_SUCH_TASK:  # which mean "no such task"
             self._missing_since = None
         elif self._missing_since is None:
             self._missing_since = time.monotonic()
         elif time.monotonic() - self._missing_since >= MISSING_TASK_SECONDS:
             raise TaskVanished(
                 f"{self._name} has vanished: {error.text}. Its profiles may have been imported or "
-                f"not. {self._rerun}; they may enter the scenario twice"
+                "not"
             ) from error
         self._warn_once(f"{error}; asking again")
+
+    def _say_unknown(self, message: str) -> None:
+        """Warn of a state that is not known, once for each name and what it counts as."""
+        if self._unknown_states.is_new(message):
+            self._warn_once(message)
 
     def _warn_once(self, message: str) -> None:
         level = logging.DEBUG if message in self._warned else logging.WARNING

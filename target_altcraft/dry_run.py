@@ -5,8 +5,6 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from target_altcraft.errors import TargetError
-
 if t.TYPE_CHECKING:
     from target_altcraft.batch import Batch
     from target_altcraft.summary import Summary
@@ -20,12 +18,11 @@ class _Stream:
     largest: int = 0
 
 
-class Rehearsal:
+class DryRun:
     """Counts the batches that a dry run does not send."""
 
     def __init__(self) -> None:
         self._streams: dict[str, _Stream] = {}
-        self._rejects = 0
 
     def add(self, batch: Batch) -> None:
         """Count a batch that would go out now."""
@@ -35,27 +32,30 @@ class Rehearsal:
         stream.bytes += batch.size
         stream.largest = max(stream.largest, batch.size)
 
-    def reject(self, most: int | None) -> None:
-        """Count a record that would be set aside.
-
-        Args:
-            most: Setting `max_rejects`.
-
-        Raises:
-            TargetError: If there are more.
-        """
-        self._rejects += 1
-        if most is not None and self._rejects > most:
-            raise TargetError(f"more than max_rejects ({most}) records would be rejected")
-
     def table(self, summary: Summary) -> list[str]:
         """Return the lines of a table with one row per stream."""
         rows: list[tuple[str, ...]] = [
-            ("stream", "read", "profiles", "batches", "bytes", "largest batch", "not sent")
+            (
+                "stream",
+                "read",
+                "profiles",
+                "subscribed",
+                "batches",
+                "bytes",
+                "largest batch",
+                "not sent",
+            )
         ]
         for name, counts in summary.streams().items():
             stream = self._streams.get(name, _Stream())
-            numbers = (counts.read, stream.profiles, stream.batches, stream.bytes, stream.largest)
+            numbers = (
+                counts.read,
+                stream.profiles,
+                counts.subscribed,
+                stream.batches,
+                stream.bytes,
+                stream.largest,
+            )
             others = "; ".join(counts.parts())
             rows.append((name, *map(str, numbers), others or "-"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

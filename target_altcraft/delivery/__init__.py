@@ -1,0 +1,1 @@
+"""From batch to outcome: what is sent, when, and what became of it."""

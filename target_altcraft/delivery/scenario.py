@@ -1,0 +1,62 @@
+"""The check of a scenario before the first record of a stream is sent."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+
+from target_altcraft.errors import (
+    Fatal,
+    LostInBody,
+    NotAccepted,
+    OutcomeUnknown,
+    Refused,
+    TaskError,
+)
+
+if t.TYPE_CHECKING:
+    from target_altcraft.client import Client
+    from target_altcraft.delivery.window import Window
+    from target_altcraft.settings import StreamSettings
+
+logger = logging.getLogger(__name__)
+
+_MAY_NOT_LIST = {403, 404}
+
+
+def check_scenario(client: Client, stream: StreamSettings, window: Window) -> None:
+    """Make sure that the scenario of a stream exists and is active.
+
+    Asking changes nothing on the server (developer guide, `workflows/list`), so it is repeated
+    like a submit.
+
+    Raises:
+        TaskError: If the token is refused, or the scenario is missing or not active.
+    """
+    where, workflow_id = f"stream '{stream.name}'", stream.workflow_id
+    try:
+        workflow = window.repeat(
+            lambda: client.workflow(workflow_id), (NotAccepted, LostInBody, OutcomeUnknown), where
+        )
+    except Fatal as error:
+        if error.code in _MAY_NOT_LIST:
+            logger.warning(
+                "%s: scenario %d cannot be checked (%s); set check_workflow to false to skip this",
+                where,
+                workflow_id,
+                error,
+            )
+            return
+        raise TaskError(f"{where}: {error}. Nothing of this stream was sent") from error
+    except Refused as error:
+        raise TaskError(f"{where}: {error}. Nothing of this stream was sent") from error
+    if workflow is None:
+        raise TaskError(
+            f"{where}: there is no scenario with workflow_id {workflow_id}. Nothing of this stream "
+            "was sent"
+        )
+    if not workflow.get("is_active", True):
+        raise TaskError(
+            f"{where}: the scenario with workflow_id {workflow_id} is not active. Nothing of "
+            "this stream was sent; activate it in Altcraft, or set check_workflow to false"
+        )

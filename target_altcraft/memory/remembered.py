@@ -1,0 +1,455 @@
+"""What the journal remembers of streams: versions delivered, records rejected, requests sent.
+
+Versions are asked for and added in lots, as one blob, so that SQLite does the work of a lot in one
+statement.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import typing as t
+from array import array
+from dataclasses import dataclass
+
+from target_altcraft.memory import format1
+from target_altcraft.memory.versions import (
+    BOOKMARK_BYTES,
+    ENTRY_BYTES,
+    ID_BYTES,
+    KEY_BYTES,
+    NO_BOOKMARK,
+    VERSION_BYTES,
+)
+
+if t.TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Sequence
+
+    from target_altcraft.memory.journal import Journal
+    from target_altcraft.settings import StreamSettings
+
+logger = logging.getLogger(__name__)
+
+_RUN_BYTES, _INPUT_BYTES = 3, 5
+PLACE_BYTES = _RUN_BYTES + _INPUT_BYTES
+"""Of a record's place: the run, and its place in that run's input."""
+_SECONDS_PER_DAY = 86_400
+_EACH = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) "
+_V = VERSION_BYTES
+_ID = f"substr(:versions, n.i * {_V} + 1, {ID_BYTES})"
+_KEY = (  # SQLite makes a text of joined blobs
+    f"CAST(x'{NO_BOOKMARK.hex()}' || "
+    f"substr(:versions, n.i * {_V} + {BOOKMARK_BYTES + 1}, {KEY_BYTES}) AS BLOB)"
+)
+_ENTRY = f"substr(:versions, n.i * {_V} + {ID_BYTES + 1}, {ENTRY_BYTES})"
+_BOOKMARK = f"substr(:versions, n.i * {_V} + 1, {BOOKMARK_BYTES})"
+_COPY = f"substr(:places, n.i * {PLACE_BYTES} + 1, {PLACE_BYTES})"
+
+
+_COVERED = (  # a rejection counts once a STATE was printed that covers it
+    "r.place <= (SELECT covered FROM run WHERE id = r.run) AND r.run < (SELECT max(id) FROM run)"
+)
+_NO_COPY = "x''"
+
+
+def place_bytes(run: int, place: int) -> bytes:
+    """Return where a record stood: the run and its place in that run's input, sortable."""
+    return run.to_bytes(_RUN_BYTES, "big") + place.to_bytes(_INPUT_BYTES, "big")
+
+
+def places_bytes(run: int, places: Sequence[int]) -> bytes:
+    """Return where records stood, one after the other; see `place_bytes`."""
+    first = run << 8 * _INPUT_BYTES
+    numbers = array("Q", [first + place for place in places])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def run_of(copy: bytes) -> int:
+    """Return the run that delivered a counted version."""
+    return int.from_bytes(copy[:_RUN_BYTES], "big")
+
+
+@dataclass(slots=True)
+class StreamRow:
+    """What is known of a stream when a run first meets it."""
+
+    id: int
+    mapping: int
+    """Of this run."""
+    mapping_accepted: bool = False
+    """Whether something was accepted with the same settings, in this run or before."""
+    mapping_changed: bool = False
+    """Whether the newest version was delivered under another one."""
+    greatest: bytes | None = None
+    """The greatest id that is remembered; None if nothing is."""
+    has_rejected: bool = False
+    resend_since: int | None = None
+
+
+class Known(t.NamedTuple):
+    """A version that was delivered."""
+
+    entry: bytes
+    copy: bytes
+    mapping: int
+    run: int
+
+
+class Remembered:
+    """Asks the journal about versions and adds to it.
+
+    Args:
+        journal: The journal.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    @property
+    def run(self) -> int:
+        """The number of this run."""
+        return self._journal.run
+
+    @property
+    def may_write(self) -> bool:
+        """Whether this run may add anything; a dry run may not."""
+        return not self._journal.read_only
+
+    # Streams
+
+    def stream(self, name: str, mapping: bytes, *, by_key: bool) -> StreamRow:
+        """Return what is known of a stream; make it known.
+
+        Args:
+            name: Its name after stream maps.
+            mapping: Digest of its mapping.
+            by_key: Whether it keeps one version a key.
+        """
+        with self._journal.soon() if self.may_write else self._journal.reading() as db:
+            row = db.execute(
+                "SELECT id, by_key, mapping, resend_since FROM stream WHERE name = ?", (name,)
+            ).fetchone()
+            if row is None:
+                if not self.may_write:
+                    return StreamRow(id=0, mapping=0)
+                cursor = db.execute(
+                    "INSERT INTO stream (name, by_key) VALUES (?, ?)", (name, by_key)
+                )
+                row = (t.cast("int", cursor.lastrowid), by_key, None, None)
+            stream, was_by_key, newest, resend_since = row
+            if bool(was_by_key) != by_key:
+                if self.may_write:
+                    _arrange(db, stream, by_key=by_key)
+                else:
+                    logger.warning(
+                        "stream '%s': send_again has changed; a dry run cannot compare with what "
+                        "was delivered before, and counts too many",
+                        name,
+                    )
+            number, accepted = self._mapping(db, stream, mapping)
+            (greatest,) = db.execute(
+                "SELECT max(id) FROM version WHERE stream = ?", (stream,)
+            ).fetchone()
+            rejected = db.execute(
+                f"SELECT 1 FROM rejected r WHERE r.stream = ? AND {_COVERED} LIMIT 1", (stream,)
+            ).fetchone()
+        return StreamRow(
+            id=stream,
+            mapping=number,
+            mapping_accepted=accepted,
+            mapping_changed=greatest is not None and newest is not None and newest != number,
+            greatest=greatest,
+            has_rejected=rejected is not None,
+            resend_since=resend_since,
+        )
+
+    def _mapping(self, db: sqlite3.Connection, stream: int, digest: bytes) -> tuple[int, bool]:
+        row = db.execute(
+            "SELECT id, accepted FROM mapping WHERE stream = ? AND digest = ?", (stream, digest)
+        ).fetchone()
+        if row is not None:
+            return row[0], bool(row[1])
+        if not self.may_write:
+            return -1, False
+        cursor = db.execute("INSERT INTO mapping (stream, digest) VALUES (?, ?)", (stream, digest))
+        return t.cast("int", cursor.lastrowid), False
+
+    def has_ended_well_since(self, stream: int, id_: bytes) -> bool:
+        """Tell whether a run has ended well since a version was delivered or last seen."""
+        with self._journal.reading() as db:
+            row = db.execute(
+                "SELECT 1 FROM run WHERE ended_well = 1 AND id < :run AND id >= "
+                "(SELECT max(run) FROM version WHERE stream = :stream AND id = :id) LIMIT 1",
+                {"run": self.run, "stream": stream, "id": id_},
+            ).fetchone()
+        return row is not None
+
+    def begin_resend(self, stream: int) -> None:
+        """Note that a resend of a stream begins with this run."""
+        with self._journal.soon() as db:
+            db.execute("UPDATE stream SET resend_since = ? WHERE id = ?", (self.run, stream))
+
+    # Versions
+
+    def known(
+        self, stream: int, versions: Sequence[bytes], *, by_key: bool
+    ) -> dict[int, list[Known]]:
+        """Return the delivered versions that have the key and bookmark of those asked for.
+
+        Args:
+            stream: The stream.
+            versions: What is asked for.
+            by_key: Whether the key alone is compared.
+
+        Returns:
+            By position in `versions`.
+        """
+        sql = (
+            f"{_EACH} SELECT n.i, v.entry, v.copy, v.mapping, v.run FROM n CROSS JOIN version v "
+            f"ON v.stream = :stream AND v.id = {_KEY if by_key else _ID}"
+        )
+        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        found: dict[int, list[Known]] = {}
+        with self._journal.reading() as db:
+            for position, *row in db.execute(sql, given):
+                found.setdefault(position, []).append(Known(*row))
+        return found
+
+    def are_delivered(self, stream: int, mapping: int, versions: Sequence[bytes]) -> bool:
+        """Tell whether all of these were delivered just as they are, where none are counted.
+
+        Args:
+            stream: The stream.
+            mapping: Under which.
+            versions: What is asked for.
+        """
+        sql = (
+            f"{_EACH} SELECT count(*) FROM n CROSS JOIN version v ON v.stream = :stream "
+            f"AND v.id = {_ID} AND v.entry = {_ENTRY} AND v.copy = {_NO_COPY} "
+            "WHERE v.mapping = :mapping"
+        )
+        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        with self._journal.reading() as db:
+            (number,) = db.execute(sql, given | {"mapping": mapping}).fetchone()
+        return bool(number == len(versions))
+
+    def remember(
+        self, stream: int, mapping: int, versions: bytes, places: bytes, *, by_key: bool
+    ) -> None:
+        """Note that versions were delivered: on disk before the next STATE is printed.
+
+        Args:
+            stream: The stream.
+            mapping: Under which.
+            versions: Of the records.
+            places: Run and place of each where versions are counted; else empty.
+            by_key: Whether one version a key is kept.
+        """
+        with self._journal.soon(before_state=True) as db:
+            insert(db, Delivered(stream, mapping, self.run, versions, places, by_key))
+
+    def meet(self, stream: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
+        """Note that this run met versions again, with the next durable transaction.
+
+        Args:
+            stream: The stream.
+            met: Of each the id, what was known of it, and where it counts as delivered.
+        """
+        with self._journal.soon() as db:
+            db.executemany(
+                "UPDATE version SET run = ?, copy = ? "
+                "WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
+                (
+                    (self.run, copy, stream, id_, known.entry, known.copy)
+                    for id_, known, copy in met
+                ),
+            )
+
+    def adopt(self, stream: int, mapping: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
+        """Note what delivered versions look like under another mapping.
+
+        Args:
+            stream: The stream.
+            mapping: The new one.
+            met: Of each the id, what was known of it, and its entry under the new mapping.
+        """
+        with self._journal.soon() as db:
+            db.executemany(
+                "UPDATE OR REPLACE version SET entry = ?, mapping = ?, run = ? "
+                "WHERE stream = ? AND id = ? AND entry = ? AND copy = ?",
+                (
+                    (entry, mapping, self.run, stream, id_, known.entry, known.copy)
+                    for id_, known, entry in met
+                ),
+            )
+            db.execute("UPDATE stream SET mapping = ? WHERE id = ?", (mapping, stream))
+
+    def boundary(self, stream: int, settings: StreamSettings) -> format1.Boundary | None:
+        """Return what was carried over of a stream's boundary, None if nothing was."""
+        with self._journal.reading() as db:
+            return format1.boundary(db, stream, settings)
+
+    def forget_boundary(self, stream: int) -> None:
+        """Forget a stream's boundary: its records have become versions."""
+        with self._journal.soon() as db:
+            format1.forget_boundary(db, stream)
+
+    # Rejected records
+
+    def rejected(self, stream: int, versions: Sequence[bytes]) -> dict[int, set[tuple[bytes, int]]]:
+        """Return what was rejected before of the rows that versions are of.
+
+        Returns:
+            By position in `versions`: digests of source rows, each with its mapping.
+        """
+        sql = (
+            f"{_EACH} SELECT n.i, r.source, r.mapping FROM n CROSS JOIN rejected r "
+            f"ON r.stream = :stream AND r.id = {_ID} WHERE {_COVERED}"
+        )
+        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        found: dict[int, set[tuple[bytes, int]]] = {}
+        with self._journal.reading() as db:
+            for position, source, mapping in db.execute(sql, given):
+                found.setdefault(position, set()).add((source, mapping))
+        return found
+
+    def reject(self, stream: int, mapping: int, id_: bytes, source: bytes, place: int) -> None:
+        """Note a rejected record unless it is known; it counts once a STATE covers its place."""
+        with self._journal.soon() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO rejected VALUES (?, ?, ?, ?, ?, ?)",
+                (stream, id_, source, mapping, self.run, place),
+            )
+
+    def cover(self, place: int) -> None:
+        """Note that a STATE was printed that covers the input up to a place."""
+        with self._journal.soon() as db:
+            db.execute("UPDATE run SET covered = ? WHERE id = ?", (place, self.run))
+        self._journal.commit_before_state()
+
+    # The end of a run
+
+    def tidy(self) -> None:
+        """Forget the rejections of earlier runs that no printed STATE covered."""
+        with self._journal.soon() as db:
+            db.execute(
+                "DELETE FROM rejected WHERE place > (SELECT covered FROM run WHERE id = run) "
+                "AND run < ?",
+                (self.run,),
+            )
+
+    def ended(self, run: int) -> int:
+        """Return how an earlier run ended: 0 not well, 1 well, 2 well, replaying rejects."""
+        with self._journal.reading() as db:
+            row = db.execute("SELECT ended_well FROM run WHERE id = ?", (run,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def end_well(
+        self,
+        how: int,
+        always: Collection[int],
+        read: Collection[int],
+        covered: int | None,
+    ) -> None:
+        """End a run that went well.
+
+        Args:
+            how: 1, or 2 where it replayed rejects.
+            always: Streams of the kind `always` that it read from the tap: what was delivered of
+                them is forgotten, save what lies behind the last printed STATE.
+            read: Streams that it read from the tap: a resend of them is over.
+            covered: The place that the last STATE covers; None if there was no STATE.
+        """
+        with self._journal.durable() as db:
+            for stream in always:
+                if covered is None:
+                    db.execute("DELETE FROM version WHERE stream = ?", (stream,))
+                else:
+                    db.execute(
+                        "DELETE FROM version WHERE stream = ? AND copy <= ?",
+                        (stream, place_bytes(self.run, covered)),
+                    )
+            for stream in read:
+                db.execute("UPDATE stream SET resend_since = NULL WHERE id = ?", (stream,))
+            db.execute("UPDATE run SET ended_well = ? WHERE id = ?", (how, self.run))
+
+    def expire(self, stream: int, days: int) -> int:
+        """Forget versions of a stream that were last seen longer ago; return how many.
+
+        The greatest bookmark's versions stay, and so do those of the run that saw it last.
+        """
+        before = int(time.time()) - days * _SECONDS_PER_DAY
+        with self._journal.soon() as db:
+            return db.execute(
+                "DELETE FROM version WHERE stream = :stream AND run IN "
+                "(SELECT id FROM run WHERE started < :before) "
+                "AND run < (SELECT max(run) FROM version WHERE stream = :stream) "
+                f"AND substr(id, 1, {BOOKMARK_BYTES}) < (SELECT substr(max(id), 1, "
+                f"{BOOKMARK_BYTES}) FROM version WHERE stream = :stream)",
+                {"stream": stream, "before": before},
+            ).rowcount
+
+
+class Delivered(t.NamedTuple):
+    """Versions that are to be remembered as delivered."""
+
+    stream: int
+    mapping: int
+    run: int
+    """That delivered them."""
+    versions: bytes
+    places: bytes
+    """Run and place of each where versions are counted; else empty."""
+    by_key: bool
+    """Whether one version a key is kept."""
+
+
+def insert(db: sqlite3.Connection, delivered: Delivered) -> None:
+    """Add delivered versions to the tables."""
+    if not delivered.versions:
+        return
+    given = delivered._asdict() | {"count": len(delivered.versions) // VERSION_BYTES}
+    by_key, places = delivered.by_key, delivered.places
+    if by_key:
+        db.execute(
+            f"{_EACH} DELETE FROM version WHERE stream = :stream AND id IN (SELECT {_KEY} FROM n)",
+            given,
+        )
+    db.execute(
+        f"{_EACH} INSERT OR REPLACE INTO version SELECT :stream, {_KEY if by_key else _ID}, "
+        f"{_ENTRY}, {_COPY if places else _NO_COPY}, :mapping, :run, "
+        f"{_BOOKMARK if by_key else 'NULL'} FROM n ORDER BY 2",
+        given,
+    )
+    db.execute("UPDATE stream SET mapping = :mapping WHERE id = :stream", given)
+
+
+def _arrange(db: sqlite3.Connection, stream: int, *, by_key: bool) -> None:
+    """Keep a stream's versions by key alone, or by bookmark and key: `send_again` has changed."""
+    key = f"substr(id, {BOOKMARK_BYTES + 1}, {KEY_BYTES})"
+    if by_key:  # of several versions of a key that with the greatest bookmark
+        db.execute(
+            f"CREATE TEMP TABLE newest AS SELECT max(id) AS id FROM version WHERE stream = ? "
+            f"GROUP BY {key}",
+            (stream,),
+        )
+        db.execute(
+            "DELETE FROM version WHERE stream = ? AND id NOT IN (SELECT id FROM newest)", (stream,)
+        )
+        db.execute("DROP TABLE newest")
+        db.execute(
+            f"UPDATE OR REPLACE version SET bookmark = substr(id, 1, {BOOKMARK_BYTES}), "
+            f"id = CAST(x'{NO_BOOKMARK.hex()}' || {key} AS BLOB), copy = x'' WHERE stream = ?",
+            (stream,),
+        )
+    else:
+        db.execute(
+            f"UPDATE OR REPLACE version SET id = CAST(bookmark || {key} AS BLOB), bookmark = NULL "
+            "WHERE stream = ? AND bookmark IS NOT NULL",
+            (stream,),
+        )
+    db.execute("UPDATE stream SET by_key = ? WHERE id = ?", (by_key, stream))

@@ -1,0 +1,161 @@
+"""What an earlier run left unfinished, and which records of this run's input it is about."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from collections import defaultdict, deque
+
+from target_altcraft.memory import format1
+from target_altcraft.memory.versions import SETTLED, id_of, key_of
+
+if t.TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from target_altcraft.memory.sent import Leftover, SentRequests
+
+logger = logging.getLogger(__name__)
+
+
+class Leftovers:
+    """The requests that earlier runs left, by what is found out about them in this run.
+
+    Used by the main thread, save for what workers find out before the input is read.
+
+    Args:
+        sent: Where they are written down; None in a run without a journal.
+        may_write: Whether what is found out may be written down.
+    """
+
+    def __init__(self, sent: SentRequests | None, *, may_write: bool = True) -> None:
+        self._sent = sent
+        self._may_write = may_write
+        self.all: list[Leftover] = sent.leftovers() if sent is not None else []
+
+    def unknown(self, *, wants_results: bool) -> list[Leftover]:
+        """Return those whose task must be asked about.
+
+        Args:
+            wants_results: Whether also those that are done are asked for their profiles' ids.
+        """
+        return [
+            leftover
+            for leftover in self.all
+            if leftover.task_id is not None
+            and (
+                leftover.state == "accepted"
+                or (leftover.state == "completed" and (wants_results or leftover.faults))
+            )
+        ]
+
+    def completed(
+        self, leftover: Leftover, results: list[t.Any] | None, faults: Collection[int]
+    ) -> None:
+        """Note that a leftover's task is done.
+
+        Args:
+            leftover: The leftover.
+            results: Its items for single profiles, by position; None if there are none.
+            faults: Positions that were not imported.
+        """
+        leftover.results = results
+        if leftover.state == "completed":
+            return
+        leftover.state = "completed"
+        leftover.faults = set(faults)
+        self._note(leftover, delivered=True)
+
+    def doubtful(self, leftover: Leftover, state: str, not_imported: Collection[int] = ()) -> None:
+        """Note that nobody knows what a leftover's task did.
+
+        Args:
+            leftover: The leftover.
+            state: What happened, one of `sent.DOUBTS`.
+            not_imported: Positions of which it is known that they were not imported.
+        """
+        leftover.state = state
+        for position in not_imported:
+            leftover.versions[position] = SETTLED
+        self._note(leftover)
+
+    def take_untraceable(self) -> None:
+        """Take as delivered what was accepted without a task id, and say so."""
+        for leftover in self.all:
+            if leftover.state == "untraceable":
+                logger.warning(
+                    "%s: an earlier run saw it accepted without a task id; it is taken as "
+                    "delivered, though nobody saw its task complete",
+                    leftover.name,
+                )
+                leftover.state = "completed"
+                self._note(leftover, delivered=True)
+
+    def _note(self, leftover: Leftover, *, delivered: bool = False) -> None:
+        if self._sent is not None and self._may_write:
+            self._sent.update(leftover, delivered=delivered)
+
+    def close(self, leftover: Leftover) -> None:
+        """Note that a task that is done need not be asked for its profiles' ids any more."""
+        leftover.state = "closed"
+        self._note(leftover)
+
+    def save(self, streams: Collection[int]) -> None:
+        """Note which entries were settled in this run, with the next transaction.
+
+        Args:
+            streams: Those that this run met; what is done of others is not asked about again.
+        """
+        for leftover in self.all:
+            if leftover.state == "completed" and leftover.stream not in streams:
+                leftover.state = "closed"
+        if self._sent is not None and self._may_write:
+            self._sent.save(self.all)
+
+
+class StreamLeftovers:
+    """The leftovers of one stream, found by the versions of the records that come.
+
+    Args:
+        leftovers: Those of the stream.
+        mapping: This run's mapping of it.
+        by_key: Whether the key alone is compared.
+    """
+
+    def __init__(self, leftovers: Sequence[Leftover], mapping: int, *, by_key: bool) -> None:
+        self._mapping = mapping
+        self._by_key = by_key
+        self._index: defaultdict[bytes, deque[tuple[Leftover, int]]] = defaultdict(deque)
+        self.has_old = any(leftover.mapping == format1.MAPPING for leftover in leftovers)
+        for leftover in leftovers:
+            for position, version in enumerate(leftover.versions):
+                if version != SETTLED:
+                    self._index[self._name(version, leftover.mapping)].append((leftover, position))
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._index)
+
+    def _name(self, version: bytes, mapping: int) -> bytes:
+        if mapping == format1.MAPPING:
+            return version
+        if self._by_key:
+            return key_of(version)
+        return version if mapping == self._mapping else id_of(version)
+
+    def take(self, version: bytes, old_version: bytes) -> tuple[Leftover, int] | None:
+        """Return the leftover and the position that a record is about; each is returned once.
+
+        Args:
+            version: The record's.
+            old_version: The same as format 1 knew it; empty if nothing was carried over.
+        """
+        names = (key_of(version),) if self._by_key else (version, id_of(version))
+        for name in (*names, old_version):
+            waiting = self._index.get(name)
+            while waiting:
+                leftover, position = waiting.popleft()
+                if leftover.versions[position] != SETTLED:
+                    return leftover, position
+            if waiting is not None:
+                del self._index[name]
+        return None

@@ -1,0 +1,440 @@
+"""One stream of the input, judged by what the journal remembers of it."""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+
+import msgspec
+
+from target_altcraft.memory import format1
+from target_altcraft.memory.remembered import place_bytes, places_bytes, run_of
+from target_altcraft.memory.resume import StreamLeftovers
+from target_altcraft.memory.versions import (
+    ENTRY_BYTES,
+    SETTLED,
+    entry_of,
+    id_of,
+    key_of,
+    source_digest,
+)
+
+if t.TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from target_altcraft.memory.bookmark_watch import BookmarkWatch
+    from target_altcraft.memory.remembered import Known, Remembered, StreamRow
+    from target_altcraft.memory.sent import Leftover
+    from target_altcraft.profile import Entry, Origin
+    from target_altcraft.settings import StreamSettings
+
+SendAgain = t.Literal["new_version", "always", "changed", "never"]
+ENDED_WELL, REPLAYED = 1, 2
+"""How an earlier run ended: it read the tap to its end, or it replayed rejects."""
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A record that could be sent now."""
+
+    record: Mapping[str, t.Any]
+    """As the tap sent it."""
+    entry: Entry
+    origin: Origin
+    rejection: Mapping[str, t.Any] | None
+    """What a replayed reject was rejected for; None for any other record."""
+
+
+class Verdict(enum.Enum):
+    """What is to become of a record."""
+
+    SEND = "send"
+    DELIVERED_BEFORE = "delivered before"
+    NOT_CHANGED = "not changed"
+    REJECTED_BEFORE = "rejected before"
+    BASELINE = "baseline"
+    FAULT = "fault"  # an earlier run's task did not import it
+    DOUBT = "doubt"  # an earlier run may have sent it
+    WAIT = "wait"  # its key is in flight: that outcome decides
+
+
+class Judgement(t.NamedTuple):
+    """A verdict, and the leftover that it is about, if it is about one."""
+
+    verdict: Verdict
+    leftover: Leftover | None = None
+    position: int = 0
+    received: tuple[tuple[Leftover, int], ...] = ()
+    """What earlier runs delivered of its key without a receipt: leftover and position."""
+
+
+SEND = Judgement(Verdict.SEND)
+DELIVERED_BEFORE = Judgement(Verdict.DELIVERED_BEFORE)
+
+
+class StreamMemory:
+    """What is remembered of one stream, and what follows for the records that come.
+
+    Used by the reader's thread alone. `met` counts the records that came, `known_before` those that
+    were delivered before.
+
+    Args:
+        remembered: The journal's versions.
+        row: What it knows of the stream.
+        settings: The stream's settings.
+        send_again: When a key that was delivered goes out again.
+        has_key: Whether the stream's records have key properties; else versions are counted.
+        leftovers: What earlier runs left of the stream.
+        boundary: What format 1 knew of its greatest bookmark.
+        is_baseline: Whether everything that comes is taken as delivered.
+        touches: Whether it is to be noted that a version was met again.
+        watch: Looks whether the tap reads from before the newest bookmark.
+    """
+
+    def __init__(  # noqa: PLR0913 - what is known of a stream
+        self,
+        remembered: Remembered,
+        row: StreamRow,
+        settings: StreamSettings,
+        send_again: SendAgain,
+        *,
+        has_key: bool,
+        leftovers: Sequence[Leftover] = (),
+        boundary: format1.Boundary | None = None,
+        is_baseline: bool = False,
+        touches: bool = False,
+        watch: BookmarkWatch | None = None,
+    ) -> None:
+        self.row = row
+        self.send_again = send_again
+        self.by_key = send_again in {"changed", "never"}
+        self.is_counted = send_again == "always" or not has_key
+        self.known_before = 0
+        self.met = 0
+        self.tail_was_met = False
+        self.watch = watch
+        self._remembered = remembered
+        self._settings = settings
+        since = row.resend_since or 0  # a resend sends again what was done before it began
+        self._leftovers = StreamLeftovers(
+            [left for left in leftovers if left.is_doubtful or left.run >= since],
+            row.mapping,
+            by_key=self.by_key,
+        )
+        self._boundary = boundary
+        self._is_baseline = is_baseline
+        self._touches = touches or self.is_counted
+        self._greatest = row.greatest
+        self._pending: set[bytes] = set()
+        self._used: set[tuple[bytes, bytes, bytes]] = set()
+        self._runs: dict[int, int] = {}
+        self._has_particulars = bool(
+            self.by_key
+            or self._leftovers
+            or row.has_rejected
+            or boundary is not None
+            or is_baseline
+        )
+        self._may_repeat = not (
+            self._has_particulars
+            or self._touches
+            or self.is_counted
+            or row.resend_since is not None
+        )
+        self._repeats = False  # whether all of the last lot was delivered before
+
+    # Judging
+
+    def judge(self, arrivals: Sequence[Arrival]) -> list[Judgement]:
+        """Return what is to become of each record, in their order."""
+        versions = [arrival.origin.version for arrival in arrivals]
+        self.met += len(arrivals)
+        if self.watch is not None and self.watch.may_speak(min(versions)):
+            self.watch.look(a.origin.version for a in arrivals if a.rejection is None)
+        if self._repeats and self._remembered.are_delivered(
+            self.row.id, self.row.mapping, versions
+        ):
+            self.known_before += len(arrivals)
+            return [DELIVERED_BEFORE] * len(arrivals)
+        known = self._look_up(versions)
+        if not known and self._are_new(versions):
+            self._repeats = False
+            return [SEND] * len(arrivals)
+        rejected = self._remembered.rejected(self.row.id, versions) if self.row.has_rejected else {}
+        self._used.clear()
+        met: list[tuple[bytes, Known, bytes]] = []
+        adopted: list[tuple[bytes, Known, bytes]] = []
+        judgements = []
+        for position, arrival in enumerate(arrivals):
+            match = self._match(arrival, known[position]) if position in known else None
+            judgement = self._judge(
+                arrival, match, known.get(position, ()), rejected.get(position, ())
+            )
+            judgements.append(judgement)
+            if match is not None and judgement.verdict is not Verdict.SEND:
+                id_ = self._stored_id(versions[position])
+                if match.mapping != self.row.mapping and not self.is_counted:
+                    adopted.append((id_, match, entry_of(versions[position])))
+                elif self._touches and match.run < self._remembered.run:
+                    met.append((id_, match, self._copy_of(match, arrival.origin.place)))
+        if self._remembered.may_write:
+            self._remembered.meet(self.row.id, met) if met else None
+            self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
+        self._take_baseline(arrivals, judgements)
+        self._repeats = (
+            self._may_repeat
+            and not adopted
+            and judgements.count(DELIVERED_BEFORE) == len(judgements)
+        )
+        return judgements
+
+    def _are_new(self, versions: Sequence[bytes]) -> bool:
+        """Note that a whole lot is about to be sent, if nothing at all is known of it."""
+        if self._has_particulars:
+            return False
+        if self.is_counted:
+            return True
+        new = set(versions)
+        if len(new) < len(versions) or not self._pending.isdisjoint(new):
+            return False
+        self._pending |= new
+        greatest = id_of(max(versions))
+        if self._greatest is None or greatest > self._greatest:
+            self._greatest = greatest
+        return True
+
+    def _look_up(self, versions: Sequence[bytes]) -> dict[int, list[Known]]:
+        """Ask for those that can be known: nothing is remembered beyond the greatest id."""
+        greatest = self._greatest
+        if greatest is None:
+            return {}
+        if self.by_key:
+            return self._remembered.known(self.row.id, versions, by_key=True)
+        if id_of(min(versions)) > greatest:
+            return {}
+        asked = [
+            position for position, version in enumerate(versions) if id_of(version) <= greatest
+        ]
+        if not asked:
+            return {}
+        found = self._remembered.known(
+            self.row.id, [versions[position] for position in asked], by_key=False
+        )
+        return {asked[position]: known for position, known in found.items()}
+
+    def _match(self, arrival: Arrival, known: Sequence[Known]) -> Known | None:
+        """Return the delivered version that a record repeats, None if there is none."""
+        entry = entry_of(arrival.origin.version)
+        best: Known | None = None
+        for each in known:
+            if self.row.resend_since is not None and each.run < self.row.resend_since:
+                continue
+            is_same = each.mapping != self.row.mapping or each.entry == entry
+            if not is_same and self.send_again != "never":
+                continue
+            if self.is_counted and not self._is_free(arrival, each):
+                continue
+            if best is None or each.entry == entry:
+                best = each
+        if best is not None and self.is_counted:
+            self._used.add((id_of(arrival.origin.version), best.entry, best.copy))
+        return best
+
+    def _is_free(self, arrival: Arrival, known: Known) -> bool:
+        """Tell whether a counted version may still stand for a record of this run."""
+        if known.run >= self._remembered.run:
+            return False
+        if (id_of(arrival.origin.version), known.entry, known.copy) in self._used:
+            return False
+        if self.send_again != "always":
+            return True
+        how = self._ended(run_of(known.copy))
+        self.tail_was_met |= how == ENDED_WELL
+        return how != REPLAYED or arrival.rejection is not None
+
+    def _ended(self, run: int) -> int:
+        """Return how an earlier run ended."""
+        how = self._runs.get(run)
+        if how is None:
+            how = self._runs[run] = self._remembered.ended(run)
+        return how
+
+    def _copy_of(self, known: Known, place: int) -> bytes:
+        """Return where a version that is met again counts as delivered.
+
+        What a run that did not end well delivered counts as this run's, at the place where it came:
+        should this run end well, it may lie behind its last STATE.
+        """
+        if self.send_again != "always" or self._ended(run_of(known.copy)) != 0:
+            return known.copy
+        return self._copy(place)
+
+    def _judge(
+        self,
+        arrival: Arrival,
+        match: Known | None,
+        known: Sequence[Known],
+        rejected: Collection[tuple[bytes, int]],
+    ) -> Judgement:
+        if self.by_key and self.is_pending(arrival.origin.version):
+            return Judgement(Verdict.WAIT)
+        received: tuple[tuple[Leftover, int], ...] = ()
+        if self._leftovers:
+            judgement = self._judge_leftovers(arrival, match, known)
+            if judgement.verdict is not Verdict.SEND:
+                return judgement
+            received = judgement.received
+        verdict = self._verdict(arrival, match, rejected)
+        if verdict is Verdict.DELIVERED_BEFORE and not received:
+            return DELIVERED_BEFORE
+        return Judgement(verdict, received=received)
+
+    def _verdict(
+        self, arrival: Arrival, match: Known | None, rejected: Collection[tuple[bytes, int]]
+    ) -> Verdict:
+        """Return what is to become of a record that no leftover is about."""
+        if match is not None:
+            self.known_before += 1
+            return Verdict.NOT_CHANGED if self.send_again == "changed" else Verdict.DELIVERED_BEFORE
+        if self._boundary is not None and self._boundary.knows(
+            arrival.record, arrival.origin.version
+        ):
+            self._adopt(arrival)
+            return Verdict.DELIVERED_BEFORE
+        is_rejected = (
+            rejected
+            and arrival.rejection is None
+            and (source_digest(arrival.record), self.row.mapping) in rejected
+        )
+        if is_rejected:
+            return Verdict.REJECTED_BEFORE
+        if not self.is_counted and arrival.origin.version in self._pending:
+            self.known_before += 1
+            return Verdict.DELIVERED_BEFORE
+        self._sending(arrival.origin.version)
+        return Verdict.SEND
+
+    def _judge_leftovers(
+        self, arrival: Arrival, match: Known | None, known: Sequence[Known]
+    ) -> Judgement:
+        """Judge a record by what an earlier run left of it.
+
+        Returns:
+            `SEND` if that settles nothing.
+        """
+        received: list[tuple[Leftover, int]] = []
+        old = (
+            format1.version(self._settings, arrival.entry.body) if self._leftovers.has_old else b""
+        )
+        while found := self._leftovers.take(arrival.origin.version, old):
+            leftover, position = found
+            if leftover.is_doubtful:
+                is_newer = any(each.run > leftover.run for each in known)
+                if not (is_newer if self.by_key else match is not None):
+                    self._sending(arrival.origin.version)
+                    return Judgement(Verdict.DOUBT, leftover, position, tuple(received))
+            is_same = self._is_about(leftover, position, arrival)
+            leftover.versions[position] = SETTLED
+            if leftover.is_doubtful:
+                continue  # it was delivered since
+            if position not in leftover.faults:
+                received.append((leftover, position))
+                if is_same and match is None:
+                    self._adopt(arrival)
+                    return Judgement(Verdict.DELIVERED_BEFORE, received=tuple(received))
+            elif is_same:
+                return Judgement(Verdict.FAULT, leftover, position, tuple(received))
+        return Judgement(Verdict.SEND, received=tuple(received))
+
+    def _is_about(self, leftover: Leftover, position: int, arrival: Arrival) -> bool:
+        """Tell whether a leftover, found by its key, is about a record as it is now."""
+        return (
+            not self.by_key
+            or leftover.mapping != self.row.mapping
+            or self.send_again == "never"
+            or entry_of(leftover.versions[position]) == entry_of(arrival.origin.version)
+        )
+
+    def _adopt(self, arrival: Arrival) -> None:
+        """Remember as a version what was known in another way."""
+        self.known_before += 1
+        self.take_as_delivered([arrival])
+
+    def _take_baseline(self, arrivals: Sequence[Arrival], judgements: list[Judgement]) -> None:
+        if not self._is_baseline:
+            return
+        taken = []
+        for position, judgement in enumerate(judgements):
+            if judgement.verdict in {Verdict.SEND, Verdict.DOUBT, Verdict.WAIT}:
+                taken.append(arrivals[position])
+                judgements[position] = Judgement(Verdict.BASELINE)
+                if judgement.leftover is not None:
+                    judgement.leftover.versions[judgement.position] = SETTLED
+        self._pending.clear()
+        self.take_as_delivered(taken)
+
+    # What this run does
+
+    def take_as_delivered(self, arrivals: Sequence[Arrival]) -> None:
+        """Remember records as delivered, though this run does not send them."""
+        if not arrivals or not self._remembered.may_write:
+            return
+        versions = [arrival.origin.version for arrival in arrivals]
+        if self.by_key:  # one version a key: the last one
+            versions = list({key_of(version): version for version in versions}.values())
+        places = b"".join(self._copy(a.origin.place) for a in arrivals) if self.is_counted else b""
+        self._remembered.remember(
+            self.row.id, self.row.mapping, b"".join(versions), places, by_key=self.by_key
+        )
+        greatest = max(map(id_of, versions))
+        if self._greatest is None or greatest > self._greatest:
+            self._greatest = greatest
+
+    def _sending(self, version: bytes) -> None:
+        """Note that a record is about to be sent."""
+        if self.is_counted:
+            return
+        self._pending.add(key_of(version) if self.by_key else version)
+        id_ = id_of(version)
+        if self._greatest is None or id_ > self._greatest:
+            self._greatest = id_
+
+    def is_pending(self, version: bytes) -> bool:
+        """Tell whether a record is under way: with the same key, where the key decides."""
+        return (key_of(version) if self.by_key else version) in self._pending
+
+    def settled(self, versions: Sequence[bytes]) -> None:
+        """Note that what was sent of these is known now."""
+        if self.by_key:
+            self._pending.difference_update(map(key_of, versions))
+        else:
+            self._pending.difference_update(versions)
+
+    def go_on_from(self, before: StreamMemory) -> None:
+        """Take over what this run did under an earlier SCHEMA of the stream."""
+        self.known_before, self.met = before.known_before, before.met
+        self.tail_was_met = before.tail_was_met
+        self.watch = before.watch or self.watch
+        self._pending = before._pending
+        self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
+
+    def places(self, places: Sequence[int]) -> bytes:
+        """Return run and place of records where versions are counted, else nothing."""
+        return places_bytes(self._remembered.run, places) if self.is_counted else b""
+
+    def was_rejected_before(self, version_id: bytes, record: Mapping[str, t.Any]) -> bool:
+        """Tell whether a record was rejected before, just as it is."""
+        if not self.row.has_rejected:
+            return False
+        found = self._remembered.rejected(self.row.id, [version_id + bytes(ENTRY_BYTES)])
+        return (source_digest(record), self.row.mapping) in found.get(0, ())
+
+    def remember_rejected(self, version_id: bytes, source: bytes, place: int) -> None:
+        """Note a rejected record, so that it is not rejected anew every night."""
+        if self.send_again == "new_version" and self._remembered.may_write:
+            self._remembered.reject(self.row.id, self.row.mapping, version_id, source, place)
+
+    def _copy(self, place: int) -> bytes:
+        return place_bytes(self._remembered.run, place) if self.is_counted else b""
+
+    def _stored_id(self, version: bytes) -> bytes:
+        return bytes(8) + key_of(version) if self.by_key else id_of(version)

@@ -1,0 +1,462 @@
+"""What becomes of a record: it is skipped, rejected, or an entry in a batch.
+
+With a journal, records are judged in lots: the journal is asked about a whole lot at once. A STATE
+that comes among them keeps its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from collections import deque
+from operator import length_hint
+
+import msgspec
+
+from target_altcraft.doubts import Doubts
+from target_altcraft.errors import Rejection, TaskError, UndeliverableRecord
+from target_altcraft.memory.stream import DELIVERED_BEFORE, SEND, Arrival, Verdict
+from target_altcraft.memory.versions import ENTRY_BYTES
+from target_altcraft.names import visible
+from target_altcraft.profile import NO_ORIGIN, Origin
+from target_altcraft.rejects import IN_DOUBT, rejection_of
+from target_altcraft.results import item_fault
+from target_altcraft.route import make_route, marks_deleted
+from target_altcraft.summary import DELETED, DROPPED, NO_STREAM
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from target_altcraft.batch import Batch, OpenBatches
+    from target_altcraft.checkpoint import Checkpoints
+    from target_altcraft.memory.sent import Leftover
+    from target_altcraft.memory.stream import Judgement, StreamMemory
+    from target_altcraft.outcomes import Outcomes
+    from target_altcraft.profile import Entry
+    from target_altcraft.route import Output, Route
+    from target_altcraft.settings import Settings, StreamSettings
+
+logger = logging.getLogger(__name__)
+
+_LOT, _MOST = 1000, 5000
+"""Records of a lot: as a rule, and while the journal is busy."""
+_JUDGED_EVERY = 1000
+"""After so many records the streams are judged by what was rejected of them."""
+TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
+
+
+class _State(t.NamedTuple):
+    """A STATE among the records of a lot."""
+
+    text: bytes
+    place: int
+
+
+class Router:
+    """Decides what becomes of each record of the input.
+
+    Used by the reader's thread alone, save for `batch_settled`. `place` counts the records of the
+    input.
+
+    Args:
+        settings: The run's settings.
+        outcomes: Where it is written down what becomes of records.
+        batches: Where records go that are to be sent.
+        checkpoints: Where each STATE goes.
+        line: Returns the line of the input that is being handled, and its number.
+        check_scenario: Called before the first record of a stream is batched.
+        wait: Called to wait until something has happened.
+    """
+
+    def __init__(  # noqa: PLR0913 - what is beside the road
+        self,
+        settings: Settings,
+        outcomes: Outcomes,
+        batches: OpenBatches,
+        checkpoints: Checkpoints,
+        *,
+        line: Callable[[], tuple[bytes, int]],
+        check_scenario: Callable[[StreamSettings], None],
+        wait: Callable[[], None],
+    ) -> None:
+        self.place = 0
+        self.streams_seen: set[str] = set()
+        self.saw_replays = False
+        self.saw_records = False
+        self._settings = settings
+        self._outcomes = outcomes
+        self._summary = outcomes.summary
+        self._batches = batches
+        self._checkpoints = checkpoints
+        self._line = line
+        self._check_scenario = check_scenario
+        self._doubts = Doubts(settings.on_ambiguous_submit)
+        self._wait = wait
+        self._routes: dict[str, list[Route]] = {}
+        self._checked: set[str] = set()
+        self._unknown_streams: set[str] = set()
+        self._without_bookmark: dict[str, str] = {}
+        self._lot: list[tuple[Route, Arrival] | _State] = []
+        self._settled: deque[Batch] = deque()
+        self._keeps_message = outcomes.rejects is not None
+        self._keeps_key = outcomes.receipts is not None
+        self._keeps_origins = self._keeps_message or self._keeps_key
+
+    # SCHEMA
+
+    def enter(self, tap_stream: str, outputs: Sequence[Output]) -> None:
+        """Take a SCHEMA: what its records become from here on.
+
+        Raises:
+            SettingsError: If an output stream's settings are not complete, or do not fit what the
+                journal remembers.
+        """
+        self.judge_lot()
+        self._routes[tap_stream] = [self._route(tap_stream, output) for output in outputs]
+        if self._outcomes.rejects is not None:
+            self._outcomes.rejects.schema(tap_stream, self._line()[0])
+
+    @property
+    def tap_streams(self) -> set[str]:
+        """The tap's streams whose SCHEMA came."""
+        return set(self._routes)
+
+    def _route(self, tap_stream: str, output: Output) -> Route:
+        route = make_route(output, self._settings, self._outcomes.memory)
+        self.streams_seen.add(output.name)
+        is_unmarked = route.bookmark is None and route.settings.send_again is None
+        if route.memory is not None and is_unmarked:
+            self._without_bookmark.setdefault(tap_stream, output.name)
+        return route
+
+    # RECORD
+
+    def record(
+        self,
+        tap_stream: str,
+        record: dict[str, t.Any],
+        message: Mapping[str, t.Any],
+        line: Callable[[], bytes] | None = None,
+    ) -> None:
+        """Bring one record on its way, once for each stream it is mapped to.
+
+        Args:
+            tap_stream: The tap's name of its stream.
+            record: As the tap sent it.
+            message: The RECORD message; that of a replayed reject says which stream it is for.
+            line: Returns the message as a line, if that is not the input's line.
+
+        Raises:
+            UndeliverableRecord: If it cannot be delivered and there is no rejects file, or if it is
+                no record of a known stream.
+            TargetError: If the run must end.
+        """
+        self.place += 1
+        try:
+            routes = self._routes[tap_stream]
+        except (KeyError, TypeError):
+            raise UndeliverableRecord(
+                "no_schema",
+                f"a record of stream '{visible(tap_stream)}' came before its SCHEMA message (line "
+                f"{self._line()[1]} of the input)",
+            ) from None
+        if not isinstance(record, dict):
+            raise UndeliverableRecord(
+                "not_an_object",
+                f"a record of stream '{tap_stream}' is not an object (line {self._line()[1]} of "
+                "the input)",
+            )
+        rejection = rejection_of(message) if "rejection" in message else None
+        if rejection is not None:
+            self.saw_replays = True
+            routes = self._routes_of_replay(routes, rejection)
+        else:
+            self.saw_records = True
+            if not routes:
+                self._summary.read[tap_stream] += 1
+                self._summary.skip(tap_stream, DROPPED)
+        is_deleted = record.get("_sdc_deleted_at") is not None
+        for route in routes:
+            self._summary.read[route.name] += 1
+            column = route.deleted_column
+            if is_deleted or (column is not None and marks_deleted(record.get(column))):
+                self._summary.skip(route.name, DELETED)
+                continue
+            try:
+                self._take(route, record, rejection, line)
+            except Rejection as fault:
+                self._reject(route, record, fault, line, is_replay=rejection is not None)
+            except RecursionError:
+                too_deep = Rejection("not_json", "it is nested too deeply")
+                self._set_aside(route, Origin(self._message(line)), too_deep)
+        if self.place % _JUDGED_EVERY == 0:
+            self.judge_lot()
+            self._outcomes.brakes.judge_all()
+
+    def _routes_of_replay(self, routes: list[Route], rejection: Mapping[str, t.Any]) -> list[Route]:
+        """Return the routes that a replayed reject takes: the one that rejected it."""
+        name = rejection.get("stream")
+        if not isinstance(name, str):
+            return routes
+        chosen = [route for route in routes if route.name == name]
+        if not chosen:
+            self._skip_unknown(visible(name))
+        return chosen
+
+    def _skip_unknown(self, name: str) -> None:
+        """Count a replayed reject that no output stream is for."""
+        self._summary.read[name] += 1
+        self._summary.skip(name, NO_STREAM)
+        if name not in self._unknown_streams:
+            self._unknown_streams.add(name)
+            logger.warning(
+                "stream '%s': a rejects file holds records for it, but there is no such output "
+                "stream any more; they are not sent. Bring the stream back, or change the name in "
+                "their 'rejection'",
+                name,
+            )
+
+    def _take(
+        self,
+        route: Route,
+        record: dict[str, t.Any],
+        rejection: Mapping[str, t.Any] | None,
+        line: Callable[[], bytes] | None,
+    ) -> None:
+        """Map and serialise a record, and send it if the journal does not know it.
+
+        Raises:
+            Rejection: If it cannot be delivered.
+        """
+        mapped = record if route.transform is None else route.transform(record)
+        if mapped is None:
+            self._summary.skip(route.name, DROPPED)
+            return
+        route.check(mapped)
+        entry = route.plan.entry(mapped)
+        memory = route.memory
+        if memory is None and rejection is None and not self._keeps_origins:
+            self._send(route, entry, NO_ORIGIN)
+            return
+        message = self._message(line) if self._keeps_message else b""
+        key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
+        if memory is None or route.versions is None:
+            if not self._sends_replay(route, rejection):
+                self._summary.skip(route.name, TAKEN_AS_DELIVERED)
+                return
+            self._send(route, entry, Origin(message, key))
+            return
+        version = route.versions.version(record, entry.body)
+        origin = Origin(message, key, version, self.place, memory.row.mapping)
+        self._lot.append((route, Arrival(record, entry, origin, rejection)))
+        if len(self._lot) >= _LOT:
+            self.judge_lot(may_wait=False)
+
+    def _send(self, route: Route, entry: Entry, origin: Origin) -> None:
+        """Put an entry into its stream's batch.
+
+        Raises:
+            Rejection: If no request could hold it.
+        """
+        if route.name not in self._checked:
+            self._checked.add(route.name)
+            self._check_scenario(route.settings)
+        self._batches.add(route.settings, entry, origin)
+        if entry.subscribed:
+            self._summary.subscribed[route.name] += 1
+
+    def _message(self, line: Callable[[], bytes] | None) -> bytes:
+        """Return the RECORD message as the rejects file wants it."""
+        return self._line()[0] if line is None else line()
+
+    # STATE
+
+    def state(self, value: t.Any, text: bytes) -> None:  # noqa: ANN401 - whatever the tap says
+        """Take a STATE, and its JSON: that goes out once all records before it are settled."""
+        if self._without_bookmark:
+            self._say_what_cannot_be_told(value)
+        if self._lot:
+            self._lot.append(_State(text, self.place))
+        else:
+            self._outcomes.brakes.judge_all()
+            self._checkpoints.add(text, self.place)
+
+    def _say_what_cannot_be_told(self, value: t.Any) -> None:  # noqa: ANN401
+        bookmarks = value.get("bookmarks") if isinstance(value, dict) else None
+        if not isinstance(bookmarks, dict):
+            return
+        for tap_stream, name in list(self._without_bookmark.items()):
+            if not bookmarks.get(tap_stream):
+                continue
+            del self._without_bookmark[tap_stream]
+            logger.warning(
+                "stream '%s': the tap's STATE holds a bookmark for it, but its SCHEMA names no "
+                "single one of bookmark_properties: what the tap repeats at its bookmark cannot be "
+                "told and is sent again. Set streams.%s.bookmark_column to the bookmark's column, "
+                "or send_again",
+                name,
+                name,
+            )
+
+    # The journal's word
+
+    def batch_settled(self, batch: Batch) -> None:
+        """Note that a batch is settled; called by workers."""
+        if self._outcomes.memory is not None:
+            self._settled.append(batch)
+
+    def judge_lot(self, *, may_wait: bool = True) -> None:
+        """Ask the journal about the records that wait; or let more gather while it is busy."""
+        memory, lot = self._outcomes.memory, self._lot
+        is_put_off = not may_wait and len(lot) < _MOST and memory is not None and memory.is_busy
+        if is_put_off or not lot:
+            return
+        self._lot = []
+        self._collect_settled()
+        judged = self._judged([item for item in lot if not isinstance(item, _State)])
+        for item in lot:
+            if isinstance(item, _State):
+                left = {name: length_hint(rest) for name, rest in judged.items()}
+                self._outcomes.brakes.judge_all(left)
+                self._checkpoints.add(item.text, item.place)
+                continue
+            route, arrival = item
+            judgement = next(judged[route.name])
+            if judgement is SEND and arrival.rejection is None:
+                try:
+                    self._send(route, arrival.entry, arrival.origin)
+                except Rejection as rejection:
+                    self._set_aside(route, arrival.origin, rejection)
+                    t.cast("StreamMemory", route.memory).settled([arrival.origin.version])
+            elif judgement != DELIVERED_BEFORE:
+                self._follow(route, arrival, judgement)
+
+    def _judged(self, lot: Sequence[tuple[Route, Arrival]]) -> dict[str, Iterator[Judgement]]:
+        """Return judgements by stream; those of `DELIVERED_BEFORE` are counted already."""
+        lots: dict[str, tuple[Route, list[Arrival]]] = {}
+        for route, arrival in lot:
+            lots.setdefault(route.name, (route, []))[1].append(arrival)
+        judged: dict[str, Iterator[Judgement]] = {}
+        for name, (route, arrivals) in lots.items():
+            judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
+            judged[name] = iter(judgements)
+            if known := judgements.count(DELIVERED_BEFORE):
+                self._summary.skip(name, Verdict.DELIVERED_BEFORE.value, known)
+        return judged
+
+    def _collect_settled(self) -> None:
+        memory = self._outcomes.memory
+        while self._settled and memory is not None:
+            batch = self._settled.popleft()
+            memory.stream(batch.stream.name).settled([o.version for o in batch.origins])
+
+    def _follow(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
+        """Do what a judgement says."""
+        origin = arrival.origin
+        memory = t.cast("StreamMemory", route.memory)
+        while judgement.verdict is Verdict.WAIT:
+            self._batches.close(route.name)
+            while memory.is_pending(origin.version):
+                self._wait()
+                self._collect_settled()
+            (judgement,) = memory.judge([arrival])
+        for leftover, position in judgement.received:
+            self._outcomes.receive_leftover(route.settings, origin, leftover, position)
+        if judgement.verdict in {Verdict.SEND, Verdict.DOUBT}:
+            self._send_judged(route, arrival, judgement)
+        elif judgement.verdict is Verdict.FAULT:
+            self._reject_leftover(route, origin, judgement)
+        elif judgement.verdict is Verdict.REJECTED_BEFORE:
+            self._count_rejected_before(route)
+        else:
+            self._summary.skip(route.name, judgement.verdict.value)
+
+    def _send_judged(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
+        """Send a record, unless it is in doubt and the settings say otherwise."""
+        memory = t.cast("StreamMemory", route.memory)
+        if judgement.leftover is not None:
+            sends = self._doubts.sends_leftover(judgement.leftover, judgement.position)
+        else:
+            sends = self._sends_replay(route, arrival.rejection)
+        try:
+            if sends:
+                self._send(route, arrival.entry, arrival.origin)
+                return
+            memory.take_as_delivered([arrival])
+            self._summary.skip(route.name, TAKEN_AS_DELIVERED)
+        except Rejection as rejection:
+            self._set_aside(route, arrival.origin, rejection)
+        memory.settled([arrival.origin.version])
+
+    def _sends_replay(self, route: Route, rejection: Mapping[str, t.Any] | None) -> bool:
+        """Tell whether a record is sent that may be a replayed reject in doubt."""
+        if rejection is None or rejection.get("code") != IN_DOUBT:
+            return True
+        return self._doubts.sends_replay(route.name, self._line()[1])
+
+    # Rejects
+
+    def _reject(
+        self,
+        route: Route,
+        record: Mapping[str, t.Any],
+        rejection: Rejection,
+        line: Callable[[], bytes] | None,
+        *,
+        is_replay: bool,
+    ) -> None:
+        """Set a record aside that did not become an entry."""
+        origin = Origin(self._message(line), place=self.place)
+        if route.versions is not None and route.memory is not None:
+            id_ = route.versions.id(record)
+            if not is_replay and route.memory.was_rejected_before(id_, record):
+                self._count_rejected_before(route)
+                return
+            origin = msgspec.structs.replace(
+                origin, version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
+            )
+        self._set_aside(route, origin, rejection)
+
+    def _set_aside(self, route: Route, origin: Origin, rejection: Rejection) -> None:
+        if self._outcomes.rejects is not None:
+            self._outcomes.reject(route.settings, origin, rejection)
+        elif self._settings.rejects_path is not None:  # a dry run
+            self._outcomes.count_reject(route.name, rejection.code)
+        else:
+            raise UndeliverableRecord(
+                rejection.code,
+                f"stream '{route.name}': the record in line {self._line()[1]} of the input cannot "
+                f"be delivered: {rejection.reason}. Mend it, drop it by a stream map, or set "
+                "rejects_path to have such records set aside",
+            )
+
+    def _count_rejected_before(self, route: Route) -> None:
+        """Count a record that an earlier run rejected; every brake counts it as rejected.
+
+        Raises:
+            TargetError: If there are too many, or there is no rejects file any more.
+        """
+        if self._settings.rejects_path is None:
+            raise UndeliverableRecord(
+                Verdict.REJECTED_BEFORE.value,
+                f"stream '{route.name}': the record in line {self._line()[1]} of the input was "
+                "rejected by an earlier run and has not changed. Mend it, drop it by a stream map, "
+                "or set rejects_path to have such records set aside",
+            )
+        self._outcomes.count_rejected_before(route.name)
+
+    def _reject_leftover(self, route: Route, origin: Origin, judgement: Judgement) -> None:
+        """Set aside a record that a task of an earlier run did not import.
+
+        Raises:
+            TaskError: If there is no rejects file.
+        """
+        leftover = t.cast("Leftover", judgement.leftover)
+        item = leftover.results[judgement.position] if leftover.results is not None else None
+        kind, text = item_fault(item) or ("not imported", "")
+        if self._settings.rejects_path is None:
+            raise TaskError(
+                f"{leftover.name}, task {leftover.task_id}, of an earlier run: a profile was not "
+                f"imported ({kind}); set rejects_path to have such records set aside"
+            )
+        self._outcomes.reject_leftover(route.settings, origin, leftover, (kind, text))
