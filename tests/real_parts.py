@@ -125,6 +125,10 @@ class Postgres:
         command = self._client("psql", "--quiet", "--set=ON_ERROR_STOP=1", "--no-psqlrc")
         subprocess.run(command, input=sql, check=True, encoding="utf-8")
 
+    def insert(self, table: str, rows: list[Json]) -> None:
+        values = ", ".join(str(tuple(map(str, row.values()))) for row in rows)
+        self.execute(f"insert into {table} ({', '.join(rows[0])}) values {values}")  # noqa: S608
+
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)  # the server's fast shutdown
         try:
@@ -300,6 +304,13 @@ class Running:
     def log(self) -> str:
         return self._log.read_text("utf-8")
 
+    def has_logged(self, words: str, times: int) -> bool:
+        """Whether it said so, so often; fails if it has ended and did not."""
+        is_over = self.process.poll() is not None
+        found = self.log().count(words) >= times
+        assert found or not is_over, self.log()
+        return found
+
     def wait(self) -> int:
         try:
             return self.process.wait(RUN_SECONDS)
@@ -320,7 +331,13 @@ class Orchestrated:
 
     Attributes:
         folder: Where it runs, with the programs `tap-postgres` and `target-altcraft` in `bin`.
+        command: What is run.
+        at_once: Arguments by which it runs though the last run is not marked as ended.
+        refusal: What the log of a run says beside another one that is alive.
     """
+
+    at_once: tuple[str, ...] = ()
+    refusal = "the last run is still at work"
 
     def __init__(self, folder: Path, tap: Path) -> None:
         self.folder = folder
@@ -333,7 +350,7 @@ class Orchestrated:
         here = Path(target_altcraft.__file__).parent.parent
         lines = [
             "#!/usr/bin/env bash",
-            f"exec 8>> {shlex.quote(str(self._alive))} && flock 8",  # as long as it lives
+            f"exec 8>> {shlex.quote(str(self._alive))} && flock -s 8",  # as long as it lives
             f"echo $$ > {shlex.quote(str(self._pid))}",
             f'PYTHONPATH={shlex.quote(str(here))} exec {shlex.quote(COMMAND)} "$@"',
         ]
@@ -378,7 +395,9 @@ def by_meltano(meltano: Path, tap: Path, folder: Path, file: Json) -> Orchestrat
         del plugin["pip_url"]
         plugin["executable"] = str(folder / "bin" / plugin["executable"])
     (folder / "meltano.yml").write_text(yaml.safe_dump(file), "utf-8")
-    made.command = [str(meltano), "run"]
+    made.command = [str(meltano), "run", "tap-postgres", "target-altcraft"]
+    made.at_once = ("--force",)
+    made.refusal = "is in use by another run"
     made.env |= {
         "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
         "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",

@@ -24,21 +24,27 @@ from real_parts import (
     told_of,
 )
 
+from target_altcraft.messages import TWICE
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from harness import Result
-    from real_parts import Json, Orchestrated, Postgres
+    from real_parts import Json, Orchestrated, Postgres, Running
 
     from target_altcraft.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(300)  # the first run installs the tap and Meltano
 
 MORNING = "2025-03-01 10:00+03"
-CUSTOMER = "customers (id, email, password_hash, registered_at) values"
 CUSTOMERS, ORDERS = "public-customers", "public-orders"
 NIGHTS = 4
+
+
+def customer(number: int, name: str) -> dict[str, t.Any]:
+    """A row; all of them have one bookmark."""
+    return {"id": number, "email": f"{name}@example.com", "registered_at": MORNING}
 
 
 def welcomed(*names: str, scenario: int = 12) -> list[tuple[int, str, str]]:
@@ -71,10 +77,8 @@ def saved(result: Result, before: t.Any) -> t.Any:
 
 def a_night_passes(postgres: Postgres, number: int) -> None:
     """A new customer comes at the bookmark's own time, and the first one logs in."""
-    postgres.execute(f"""
-        update customers set password_hash = 'changed before {number} came' where id = 1;
-        insert into {CUSTOMER} ({number}, 'c{number}@example.com', 'x', '{MORNING}');
-    """)
+    postgres.execute("update customers set password_hash = now() where id = 1")
+    postgres.insert("customers", [customer(number, f"c{number}")])
 
 
 @pytest.mark.parametrize("streams", [[CUSTOMERS], [CUSTOMERS, ORDERS]], ids=["one", "two"])
@@ -108,9 +112,8 @@ def test_a_kill_a_good_rerun_and_a_third_run_message_nobody_twice(
 ) -> None:
     for number in range(1, 5):
         a_night_passes(postgres, number)
-        postgres.execute(
-            f"insert into orders values ({number}, 'o{number}@example.com', 1, '{MORNING}')"
-        )
+        order = {"id": number, "customer_email": f"o{number}@example.com", "created_at": MORNING}
+        postgres.insert("orders", [order])
     told = welcomed("c1", "c2", "c3", "c4", scenario=12)
     told += welcomed("o1", "o2", "o3", "o4", scenario=34)
     pipeline = piped(CUSTOMERS, ORDERS, batch_size_rows=1, max_in_flight=2)
@@ -137,7 +140,6 @@ def test_a_kill_a_good_rerun_and_a_third_run_message_nobody_twice(
 # By Meltano, and by the script for cron
 
 SHOPS = 6
-ALICE_AND_BOB = 2
 AT_ONCE = 4
 IN_FLIGHT = 4
 
@@ -145,18 +147,14 @@ IN_FLIGHT = 4
 @pytest.fixture
 def shops(postgres: Postgres) -> list[str]:
     """Six tables of customers, with two rows each: the tap prints a STATE after each."""
-    names = []
-    tables = [TABLES_OF_README]
+    postgres.execute(TABLES_OF_README)
+    names: list[str] = []
     for number in range(1, SHOPS + 1):
-        rows = []
-        for who in ("alice", "bob"):
-            names.append(f"{who}{number}")
-            rows.append(f"({len(names)}, '{names[-1]}@example.com', '{MORNING}')")
-        tables.append(f"""
-            create table shop_{number} (like customers including all);
-            insert into shop_{number} (id, email, registered_at) values {", ".join(rows)};
-        """)
-    postgres.execute("".join(tables))
+        pair = [f"alice{number}", f"bob{number}"]
+        postgres.execute(f"create table shop_{number} (like customers including all)")
+        rows = [customer(len(names) + place, name) for place, name in enumerate(pair)]
+        postgres.insert(f"shop_{number}", rows)
+        names += pair
     return names
 
 
@@ -197,34 +195,82 @@ def nightly(
     return by_cron(tap, tmp_path, tap_settings(postgres.url), bookmarks_of(file), loader["config"])
 
 
+def in_flight(running: Running) -> None:
+    """Wait until some tasks are done and all slots are full, so that nothing is on the wire."""
+    full = AT_ONCE + IN_FLIGHT
+    wait_for(lambda: running.has_logged("accepted as task", full), "tasks in flight")
+
+
+def test_the_commands_message_each_new_row_once_while_the_bookmark_does_not_move(
+    shops: list[str], nightly: Orchestrated, postgres: Postgres, crm: Sandbox
+) -> None:
+    told = list(shops)
+    log = nightly.good()
+    for night in range(2, NIGHTS + 1):
+        assert sorted(told_of(crm)) == welcomed(*told)
+        told.append(f"new{night}")
+        postgres.execute("update shop_6 set password_hash = now() where id = 11")
+        postgres.insert("shop_6", [customer(100 + night, told[-1])])
+        log = nightly.good()
+    assert sorted(told_of(crm)) == welcomed(*told)
+    assert len(crm.entries) == len(told)
+    assert "stream 's6': read: 5; delivered: 1; skipped, delivered before: 4" in log
+
+
 @pytest.mark.parametrize(
     ("victim", "signum"),
     [
-        ("command", signal.SIGTERM),
+        ("command", signal.SIGTERM),  # what a container's stop sends
         ("command", signal.SIGKILL),
-        ("target", signal.SIGTERM),
+        ("all", signal.SIGTERM),
         ("target", signal.SIGKILL),
     ],
 )
-def test_after_a_signal_the_reruns_message_nobody_twice_and_forget_nobody(
+def test_after_a_signal_two_reruns_message_nobody_twice_and_forget_nobody(
     shops: list[str], nightly: Orchestrated, crm: Sandbox, victim: str, signum: int
 ) -> None:
     crm.task_seconds = lambda number, _: 0.0 if number <= AT_ONCE else 4.0
     with nightly.start() as first:
-        in_flight = AT_ONCE + IN_FLIGHT  # so none is on the wire
-        wait_for(lambda: first.log().count("accepted as task") >= in_flight, "tasks in flight")
-        os.kill(nightly.target_pid if victim == "target" else first.process.pid, signum)
+        in_flight(first)
+        if victim == "all":
+            os.killpg(first.process.pid, signum)
+        else:
+            os.kill(nightly.target_pid if victim == "target" else first.process.pid, signum)
         status = first.wait()
         wait_for(nightly.target_is_gone, "the target ends")
     assert status != 0
     crm.task_seconds = 0.0
-    print("FIRST", first.log())
 
-    rerun = nightly.good()
-    print("RERUN", rerun)
+    is_killed = (victim, signum) == ("command", signal.SIGKILL)
+    rerun = nightly.good(*nightly.at_once * is_killed)
     assert sorted(told_of(crm)) == welcomed(*shops)
     third = nightly.good()
 
     assert sorted(told_of(crm)) == welcomed(*shops)
     assert len(crm.entries) == len(shops)
-    assert "twice" not in rerun + third
+    assert TWICE not in rerun + third
+
+
+def test_a_run_beside_a_target_whose_command_was_killed_sends_nothing(
+    shops: list[str], nightly: Orchestrated, crm: Sandbox
+) -> None:
+    crm.task_seconds = lambda number, _: 0.0 if number <= AT_ONCE else 1.0
+    with nightly.start() as first:
+        in_flight(first)
+        target = nightly.target_pid
+        os.kill(target, signal.SIGSTOP)
+        first.process.kill()
+        first.wait()
+        try:
+            status, log = nightly.run(*nightly.at_once)
+            assert status != 0
+            assert nightly.refusal in log
+            assert len(crm.entries) == AT_ONCE + IN_FLIGHT
+        finally:
+            os.kill(target, signal.SIGCONT)
+        wait_for(nightly.target_is_gone, "the target ends")
+    crm.task_seconds = 0.0
+
+    nightly.good(*nightly.at_once)
+    assert sorted(told_of(crm)) == welcomed(*shops)
+    assert len(crm.entries) == len(shops)
