@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tempfile
 import typing as t
+from pathlib import Path
 
 import pytest
 from fork_server import ForkServer
-from harness import TOKEN, run
+from harness import TOKEN, run, wait_for
 from nights import Nights
+from real_parts import TAP, Postgres, cache_folder, installed, meltano_requirement
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from target_altcraft.sandbox import Sandbox
+from target_altcraft.sandbox import Sandbox, Workflow
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from harness import Result
 
@@ -77,6 +80,45 @@ def nights(
 ) -> Nights:
     """One pipeline with a journal, to be run again and again."""
     return Nights(sandbox, config, tmp_path, fork_server)
+
+
+@pytest.fixture(scope="session")
+def tap(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tap's command; the first run of the suite installs it."""
+    folder = cache_folder(pytestconfig, tmp_path_factory, "tap-postgres")
+    return installed(folder, TAP) / "tap-postgres"
+
+
+@pytest.fixture(scope="session")
+def meltano(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Meltano's command; the first run of the suite installs it."""
+    folder = cache_folder(pytestconfig, tmp_path_factory, "meltano")
+    try:
+        return installed(folder, meltano_requirement()) / "meltano"
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"Meltano cannot be installed here: pip's exit status was {error.returncode}")
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server is installed (Debian's package postgresql)")
+    with tempfile.TemporaryDirectory(prefix="altcraft-pg-") as folder:
+        server = Postgres(found[-1].parent, Path(folder))
+        try:
+            wait_for(server.is_ready, "the database answers")
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def crm() -> Iterator[Sandbox]:
+    """A sandbox with the scenarios of README."""
+    workflows = [Workflow(12, "Welcome"), Workflow(34, "Order follow-up")]
+    with Sandbox(port=0, token=TOKEN, workflows=workflows) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,37 +1,36 @@
-"""The target behind a tap of the MeltanoLabs family, out of a real database.
-
-The tap runs in an environment of its own, as it does under Meltano; it is installed once into
-pytest's cache folder. The database server is Debian's, a cluster of the test's own.
-"""
+"""The target behind a tap of the MeltanoLabs family, out of a real database."""
 
 from __future__ import annotations
 
 import json
 import os
-import pwd
-import signal
 import subprocess
 import sys
-import tempfile
 import typing as t
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import yaml
-from harness import TOKEN, TargetProcess, wait_for
-from installed import installed
+from harness import TOKEN
+from real_parts import (
+    TABLES_OF_README,
+    Pipeline,
+    bookmarks_of,
+    loader_of,
+    production,
+    told_of,
+)
 
-from target_altcraft.sandbox import Sandbox, Workflow
+from target_altcraft.sandbox import Sandbox
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from real_parts import Postgres
 
-    from harness import Result
+    from target_altcraft.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(300)  # the first run installs the tap
 
-TAP = "meltanolabs-tap-postgres>=0.10,<0.11"
 STREAM = "public-customers"
 
 TABLE = """
@@ -58,156 +57,6 @@ insert into customers values
     (2, 'max@example.com', null, null, null, null, 12345678901234567890.123456789,
      null, false, null, null, null, null, '2025-03-02 11:00:00+03');
 """
-
-
-@pytest.fixture
-def tap(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
-    """The tap's command; the first run of the suite installs it."""
-    return installed(pytestconfig, tmp_path, "tap-postgres", TAP) / "tap-postgres"
-
-
-class Postgres:
-    """A database server that listens on a socket in a temporary folder only."""
-
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        self._binaries = binaries
-        self.folder = folder
-        self._as_user: dict[str, t.Any] = {}
-        if os.geteuid() == 0:  # the server refuses to run as root
-            user = pwd.getpwnam("nobody")
-            os.chown(folder, user.pw_uid, user.pw_gid)
-            self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        data = str(folder / "data")
-        subprocess.run(
-            [
-                self._program("initdb"),
-                *("-D", data, "-U", "crm", "-A", "trust", "-E", "UTF8"),
-                *("--locale=C", "--no-sync"),
-            ],
-            check=True,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            **self._as_user,
-        )
-        self._log = (folder / "log").open("w")
-        self._process = subprocess.Popen(
-            [
-                self._program("postgres"),
-                *("-D", data, "-k", str(folder)),
-                *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "timezone=Europe/Moscow"),
-            ],
-            cwd=folder,
-            stdout=self._log,
-            stderr=self._log,
-            **self._as_user,
-        )
-
-    def _program(self, name: str) -> str:
-        return str(self._binaries / name)
-
-    def _client(self, name: str, *arguments: str) -> list[str]:
-        address = ("-h", str(self.folder), "-U", "crm", "-d", "postgres")
-        return [self._program(name), *address, *arguments]
-
-    def is_ready(self) -> bool:
-        assert self._process.poll() is None, (self.folder / "log").read_text()
-        answer = subprocess.run(self._client("pg_isready", "-q"), check=False)
-        return answer.returncode == 0
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://crm:unused@localhost/postgres?host={self.folder}"
-
-    def execute(self, sql: str) -> None:
-        command = self._client("psql", "--quiet", "--set=ON_ERROR_STOP=1", "--no-psqlrc")
-        subprocess.run(command, input=sql, check=True, encoding="utf-8")
-
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGINT)  # the server's fast shutdown
-        try:
-            self._process.wait(20)
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._log.close()
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("no PostgreSQL server is installed (Debian's package postgresql)")
-    with tempfile.TemporaryDirectory(prefix="altcraft-pg-") as folder:
-        server = Postgres(found[-1].parent, Path(folder))
-        try:
-            wait_for(server.is_ready, "the database answers")
-            yield server
-        finally:
-            server.stop()
-
-
-class Pipeline:
-    """`tap-postgres | target-altcraft`, with the STATE of a run handed to the next.
-
-    Args:
-        bookmarks: The replication key of each stream; no other stream is selected.
-    """
-
-    def __init__(
-        self,
-        tap: Path,
-        url: str,
-        config: dict[str, t.Any],
-        folder: Path,
-        bookmarks: dict[str, str],
-    ) -> None:
-        self._tap = tap
-        self.config = config
-        self._folder = folder
-        self._bookmarks = bookmarks
-        settings = {
-            "sqlalchemy_url": url,
-            "filter_schemas": ["public"],
-            "json_as_object": True,
-            "default_replication_method": "INCREMENTAL",
-        }
-        self._tap_config = self._write("tap.json", settings)
-        self._catalog = self._write("catalog.json", self._discovered())
-
-    def _write(self, name: str, content: t.Any) -> str:
-        path = self._folder / name
-        path.write_text(json.dumps(content), encoding="utf-8")
-        return str(path)
-
-    def _discovered(self) -> t.Any:
-        command = [str(self._tap), "--config", self._tap_config, "--discover"]
-        answer = subprocess.run(command, check=True, capture_output=True, timeout=60)
-        found = {stream["tap_stream_id"]: stream for stream in json.loads(answer.stdout)["streams"]}
-        for name, key in self._bookmarks.items():
-            stream = found[name]
-            stream["replication_method"], stream["replication_key"] = "INCREMENTAL", key
-            (metadata,) = (m["metadata"] for m in stream["metadata"] if m["breadcrumb"] == [])
-            metadata |= {
-                "selected": True,
-                "replication-method": "INCREMENTAL",
-                "replication-key": key,
-            }
-        return {"streams": [found[name] for name in self._bookmarks]}
-
-    def run(self, state: t.Any = None) -> Result:
-        command = [str(self._tap), "--config", self._tap_config, "--catalog", self._catalog]
-        if state is not None:
-            command += ["--state", self._write("state.json", state)]
-        with (
-            (self._folder / "tap.log").open("wb") as log,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as tap,
-        ):
-            assert tap.stdout
-            with TargetProcess(self.config, self._folder, stdin=tap.stdout.fileno()) as target:
-                tap.stdout.close()  # the target alone holds it now
-                result = target.wait()
-            assert tap.wait(60) == 0, (self._folder / "tap.log").read_text()
-        return result
 
 
 def as_written(value: t.Any) -> t.Any:
@@ -296,64 +145,12 @@ def test_rows_of_a_database_arrive_as_written_and_a_second_run_goes_on_at_the_bo
 
 # The meltano.yml of README
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-
-TABLES_OF_README = """
-create table customers (
-    id bigint primary key,
-    email text,
-    phone text,
-    first_name text,
-    last_name text,
-    birth_date date,
-    city text,
-    password_hash text,
-    registered_at timestamptz not null
-);
-create table orders (
-    id bigint primary key,
-    customer_email text not null,
-    total numeric(12, 2),
-    created_at timestamptz not null
-);
-"""
-
-
-def production() -> tuple[dict[str, t.Any], dict[str, str]]:
-    """The target's configuration in README, and the replication keys of the tap's streams."""
-    text = README.read_text(encoding="utf-8").partition("```yaml recipe=production meltano\n")[2]
-    plugins = yaml.safe_load(text.partition("\n```\n")[0])["plugins"]
-    (extractor,), (loader,) = plugins["extractors"], plugins["loaders"]
-    metadata = extractor["metadata"]
-    assert {each["replication-method"] for each in metadata.values()} == {"INCREMENTAL"}
-    return loader["config"], {name: each["replication-key"] for name, each in metadata.items()}
-
-
-def told_of(crm: Sandbox) -> list[tuple[int, str, str]]:
-    """Who was messaged: scenario, channel and address of each message, in order."""
-    return [(each.workflow_id, each.channel, each.address) for each in crm.messages]
-
-
-@pytest.fixture
-def crm() -> Iterator[Sandbox]:
-    """A sandbox with the scenarios of README."""
-    workflows = [Workflow(12, "Welcome"), Workflow(34, "Order follow-up")]
-    with Sandbox(port=0, token=TOKEN, workflows=workflows) as running:
-        yield running
-
 
 def test_the_production_file_has_new_customers_messaged_and_nobody_subscribed_again(
     postgres: Postgres, tap: Path, crm: Sandbox, tmp_path: Path
 ) -> None:
-    given, bookmarks = production()
-    (tmp_path / "altcraft").mkdir()
-    text = json.dumps(given).replace("$MELTANO_PROJECT_ROOT", str(tmp_path))
-    settings = {
-        **json.loads(text),
-        "api_url": crm.url,
-        "token": TOKEN,
-        "poll_interval_seconds": 0.05,
-    }
+    file = production()
+    settings = {**loader_of(file, tmp_path, crm), "token": TOKEN}
     postgres.execute(TABLES_OF_README)
     postgres.execute("""
         insert into customers (id, email, first_name, password_hash, registered_at) values
@@ -362,7 +159,7 @@ def test_the_production_file_has_new_customers_messaged_and_nobody_subscribed_ag
             (3, 'max@example.com', 'Max', 'x', '2025-03-01 12:00+03');
         insert into orders values (7, 'ada@example.com', 12.10, '2025-03-02 09:00+03');
     """)
-    pipeline = Pipeline(tap, postgres.url, settings, tmp_path, bookmarks)
+    pipeline = Pipeline(tap, postgres.url, settings, tmp_path, bookmarks_of(file))
 
     first = pipeline.run()
 
@@ -411,6 +208,7 @@ def test_the_production_file_has_new_customers_messaged_and_nobody_subscribed_ag
 
 # Meltano itself, where it is installed (`make demo` installs it)
 
+README = Path(__file__).parent.parent / "README.md"
 MELTANO = Path(sys.executable).with_name("meltano")
 
 TAP_OF_OURS = """#!{python}
