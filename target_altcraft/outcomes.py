@@ -184,9 +184,10 @@ class Outcomes:
         request.completed(tuple(bad))
         self.summary.deliver(stream.name, len(origins) - len(bad))
         self._delivered(request.batch, seconds)
-        self.brakes.refused(stream.name, len(bad))
-        self.brakes.rejected(len(bad))
-        self.brakes.judge(stream.name)
+        if bad:
+            self.brakes.refused(request.batch, len(bad))
+            self.brakes.rejected(len(bad))
+            self.brakes.judge(stream.name)
 
     # Records
 
@@ -196,7 +197,7 @@ class Outcomes:
         Raises:
             TargetError: If it cannot be written, or there are too many.
         """
-        self.brakes.refused(request.batch.stream.name, 1)
+        self.brakes.refused(request.batch, 1)
         self.reject(request.batch.stream, request.origins()[0], rejection)
         if self.memory is not None and request.in_doubt:
             self.memory.sent.forget(request.number)

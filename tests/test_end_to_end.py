@@ -375,9 +375,7 @@ def test_unknown_settings_and_streams_are_named(deliver: Deliver) -> None:
     result = deliver([schema(), customer(1), state(1)], settings)
     assert result.status == 0
     warnings = "\n".join(result.log("WARNING"))
-    assert "unknown setting 'match_colum' is ignored (did you mean 'match_column'?)" in (
-        warnings
-    )
+    assert "unknown setting 'match_colum' is ignored (did you mean 'match_column'?)" in (warnings)
     assert "streams.customrs: no such stream came (did you mean 'customers'?)" in warnings
 
 
