@@ -25,8 +25,8 @@ def rows(
     encoding: t.Any,  # noqa: ANN401 - whatever the tap says
     manifest: t.Any,  # noqa: ANN401 - the same
     batch_config: Mapping[str, t.Any] | None,
-) -> Iterator[t.Any]:
-    """Yield the rows of the files, one at a time; blank lines are skipped.
+) -> Iterator[tuple[t.Any, bytes]]:
+    """Yield the rows of the files, one at a time, each with its line; blank lines are skipped.
 
     The files are opened by fsspec, as the SDK's taps do that write them: they may be local, or
     wherever an installed package of fsspec can read.
@@ -60,7 +60,7 @@ def rows(
 
 def _rows_of_file(
     stream: str, url: str, batch_config: Mapping[str, t.Any] | None, *, is_gzip: bool
-) -> Iterator[t.Any]:
+) -> Iterator[tuple[t.Any, bytes]]:
     name = f"BATCH file {_shown_url(url)}"
     number = 0
     with _opened(stream, name, *_place(url, batch_config)) as file:
@@ -74,7 +74,7 @@ def _rows_of_file(
                 raise InputError(
                     f"stream '{stream}': row {number} of {name} is not valid JSON"
                 ) from None
-            yield row
+            yield row, line
 
 
 def _place(url: str, batch_config: Mapping[str, t.Any] | None) -> tuple[str, Mapping[str, t.Any]]:

@@ -1,7 +1,8 @@
 """JSON and dates: how values are read from the tap's lines and written to Altcraft.
 
 Numbers stay as they are written (`12.10` stays `12.10`), and what msgspec refuses but JSON allows
-is read by the standard library.
+is read by the standard library. So are NaN and Infinity, which are no JSON, but which Python's own
+`json` writes, and so many a tap: they are for the caller to refuse, each with its record.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import lru_cache
 import msgspec
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
@@ -51,6 +52,40 @@ def encode_sorted(value: object) -> bytes:
         UnicodeEncodeError: If a text holds half a surrogate pair.
     """
     return _encode_sorted(value)
+
+
+def is_text(value: str) -> bool:
+    """Tell whether UTF-8 can hold a text: not if there is half a surrogate pair in it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_written(value: object, line: bytes) -> bytes:
+    """Return JSON of a message's member `value`, as the tap wrote it where it can be only that.
+
+    Args:
+        value: The member, decoded.
+        line: The line that it stands in.
+
+    Raises:
+        RecursionError: If it is nested too deeply.
+    """
+    try:
+        return _encode(value)
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
+        found = [member.value for member in members(line) if member.name == "value"]
+        return found[-1].replace(b"\r", b" ")  # some take it for the end of a line
+
+
+def encode_text(value: object) -> bytes:
+    """Return JSON of a value that must be written whatever it holds: half pairs are escaped."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, default=str).encode()
 
 
 def to_utc(value: str | dt.date) -> str:
@@ -117,18 +152,10 @@ def _offset(zone: str) -> dt.timedelta:
     return -offset if zone[0] == "-" else offset
 
 
-def is_date_like(schema: Mapping[str, t.Any]) -> bool:
-    """Tell whether a column's schema says date or date-time, in itself or in an alternative."""
-    return schema.get("format") in {"date", "date-time"} or any(
-        is_date_like(alternative)
-        for key in ("anyOf", "oneOf")
-        for alternative in schema.get(key, ())
-        if isinstance(alternative, dict)
-    )
-
-
 def decode_json(line: bytes) -> t.Any:  # noqa: ANN401
     """Return the JSON value of a line; numbers that are not integers stay as they are written.
+
+    NaN, Infinity and numbers beyond all bounds become floats that `holds_no_number` finds.
 
     Raises:
         ValueError: If it is not JSON in UTF-8. The message may hold a part of the line.
@@ -139,16 +166,75 @@ def decode_json(line: bytes) -> t.Any:  # noqa: ANN401
     except (msgspec.DecodeError, UnicodeDecodeError, InvalidOperation):
         # The slow road knows half surrogate pairs, which JSON allows and msgspec does not.
         # It would guess at other encodings, so it gets text; a byte order mark is no fault.
-        text = line.decode("utf-8-sig")
-        return json.loads(text, parse_float=_decimal, parse_constant=_refuse_constant)
+        return _SLOW.decode(line.decode("utf-8-sig").strip(_BLANKS))
 
 
-def _decimal(text: str) -> Decimal:
+def members(line: bytes) -> Iterator[Member]:
+    """Yield the members of the object that a line holds, as they are written.
+
+    Raises:
+        ValueError: If the line is no JSON object.
+        RecursionError: If it is nested too deeply.
+    """
+    text = line.decode("utf-8-sig")
+    place = _skip(text, 0)
+    if text[place : place + 1] != "{":
+        raise ValueError
+    begin = place + 1
+    place = _skip(text, begin)
+    while text[place : place + 1] != "}":
+        name, place = _SLOW.raw_decode(text, place)
+        first = _skip(text, _skip(text, place) + 1)  # behind the colon
+        _, end = _SLOW.raw_decode(text, first)
+        place = _skip(text, end)
+        yield Member(name, text[first:end].encode(), text[begin:place].encode())
+        if text[place : place + 1] == ",":
+            begin = place + 1
+            place = _skip(text, begin)
+
+
+class Member(t.NamedTuple):
+    """A member of an object, as it is written."""
+
+    name: str
+    value: bytes
+    whole: bytes
+    """Name and value, with the blanks around them."""
+
+
+def holds_no_number(value: object) -> bool:
+    """Tell whether there is a NaN or an infinity in it, which msgspec would write as null."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            waiting.extend(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            return True
+    return False
+
+
+def _skip(text: str, place: int) -> int:
+    """Return where the blanks end that begin at a place."""
+    while text[place : place + 1] in _BLANK_CHARACTERS:
+        place += 1
+    return place
+
+
+def _decimal(text: str) -> Decimal | float:
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent beyond all bounds
-        raise ValueError from None
+        return math.inf
 
 
-def _refuse_constant(name: str) -> t.NoReturn:
-    raise ValueError(name)  # NaN and its like are not JSON
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) < _DIGITS_OF_64_BITS else Decimal(text)
+
+
+_BLANKS = " \t\r\n"
+_BLANK_CHARACTERS = frozenset(_BLANKS)
+_DIGITS_OF_64_BITS = 19
+_SLOW = json.JSONDecoder(parse_float=_decimal, parse_int=_integer)

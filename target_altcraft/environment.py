@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import typing as t
 
-from target_altcraft.names import misspelt, nearest
+from target_altcraft.misspelt import misspelt, nearest
 from target_altcraft.settings import ENV_PREFIX, coerce
 from target_altcraft.settings_schema import BRAKES, types_of
 

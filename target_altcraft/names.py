@@ -1,58 +1,41 @@
-"""Names of settings that nobody knows, and what was meant by them."""
+"""Names of streams and columns, as they may be shown, and the name that somebody may have meant."""
 
 from __future__ import annotations
 
-import difflib
 import typing as t
 
-from target_altcraft.settings_schema import BRAKES, SIZES
-
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable
+
+_SHOWN_CHARACTERS = 100
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name that is most like a wrong one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+def visible(name: object) -> str:
+    r"""Return a name of the input on one line, with what cannot be seen made visible.
 
-
-def misspelt(name: str, known: Iterable[str], among: Iterable[str] = (*BRAKES, *SIZES)) -> str:
-    """Return which brake or size an unknown name looks like, or nothing.
-
-    Args:
-        name: The unknown name.
-        known: All names that are known.
-        among: Those that must not be ignored.
+    A byte order mark becomes `\ufeff`. What is no text is not quoted: it may be anything.
     """
-    close = difflib.get_close_matches(name.lower(), list(known), n=1)
-    return close[0] if close and close[0] in set(among) else ""
+    if not isinstance(name, str):
+        return "?"
+    if len(name) > _SHOWN_CHARACTERS:
+        name = name[: _SHOWN_CHARACTERS - 1] + "…"
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name)
 
 
-def misspelt_names(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> Iterator[str]:
-    """Yield an error for each top-level setting that nobody reads and that looks like a brake.
+def near(name: str, names: Iterable[str]) -> str:
+    """Return a hint at a name that is nearly the one looked for, or nothing.
 
-    Args:
-        config: Settings by name.
-        schema: JSON schema of all settings.
+    Case, marks and what cannot be seen make no difference: `E-mail` is nearly `email`, and so is
+    one with a byte order mark before it.
     """
-    known = schema["properties"]
-    for name in config:
-        if name not in known and (meant := misspelt(name, known)):
-            yield (
-                f"unknown setting '{name}' (did you mean '{meant}'?): a brake or a size must not "
-                "be ignored"
-            )
+    wanted = _bare(name)
+    for other in names:
+        if other != name and len(other) <= _SHOWN_CHARACTERS and _bare(other) == wanted:
+            return f"; there is a column '{visible(other)}'"
+    return ""
 
 
-def unknown_names(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> Iterator[str]:
-    """Yield a warning for each other top-level setting that nobody reads.
-
-    Args:
-        config: Settings by name.
-        schema: JSON schema of all settings.
-    """
-    known = schema["properties"]
-    for name in config:
-        if name not in known and not misspelt(name, known):
-            yield f"unknown setting '{name}' is ignored{nearest(name, known)}"
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import typing as t
@@ -171,6 +172,7 @@ class Outcomes:
         self._set_aside(
             stream, [(origins[f.position], f.kind, f.text) for f in faults], request.task_id
         )
+        request.set_aside = len(bad)
         if self.receipts is not None and items is not None:
             self.receipts.add(
                 stream,
@@ -181,8 +183,10 @@ class Outcomes:
                     if position not in bad
                 ),
             )
-        request.completed(tuple(bad))
-        self.summary.deliver(stream.name, len(origins) - len(bad))
+        try:
+            request.completed(tuple(bad))
+        finally:  # they were delivered, even if that cannot be written down
+            self.summary.deliver(stream.name, len(origins) - len(bad))
         self._delivered(request.batch, seconds)
         if bad:
             self.brakes.refused(request.batch, len(bad))
@@ -198,9 +202,12 @@ class Outcomes:
             TargetError: If it cannot be written, or there are too many.
         """
         self.brakes.refused(request.batch, 1)
-        self.reject(request.batch.stream, request.origins()[0], rejection)
+        origin = request.origins()[0]
+        self._set_aside(request.batch.stream, [(origin, rejection.code, rejection.reason)], None)
+        request.set_aside = 1
         if self.memory is not None and request.in_doubt:
             self.memory.sent.forget(request.number)
+        self.brakes.rejected()
 
     def reject(self, stream: StreamSettings, origin: Origin, rejection: Rejection) -> None:
         """Set one record aside.
@@ -237,19 +244,22 @@ class Outcomes:
     ) -> None:
         if self.rejects is None or not records:
             return
-        for _, code, _ in records:
-            self.summary.reject(stream.name, code)
         self.rejects.add(
             [
                 Reject(origin.message, stream.name, code, text, task_id)
                 for origin, code, text in records
             ]
         )
+        for _, code, _ in records:
+            self.summary.reject(stream.name, code)
         if self.memory is not None:
             memory = self.memory.stream(stream.name)
             for origin, _, _ in records:
-                source = source_digest(decode_json(origin.message)["record"])
-                memory.remember_rejected(id_of(origin.version), source, origin.place)
+                if not origin.version:
+                    continue
+                with contextlib.suppress(RecursionError):  # it is rejected again, then
+                    source = source_digest(decode_json(origin.message)["record"])
+                    memory.remember_rejected(id_of(origin.version), source, origin.place)
 
     def reject_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, fault: tuple[str, str]

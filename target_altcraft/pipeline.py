@@ -9,13 +9,12 @@ from functools import partial
 
 from target_altcraft.batch import OpenBatches
 from target_altcraft.checkpoint import Checkpoints
-from target_altcraft.codec import encode_json
 from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.delivery.recall import recall
 from target_altcraft.delivery.scenario import check_scenario
 from target_altcraft.delivery.window import Window
 from target_altcraft.errors import Braked, OutputError
-from target_altcraft.names import nearest
+from target_altcraft.misspelt import nearest
 from target_altcraft.outcomes import Outcomes
 from target_altcraft.progress import Progress
 from target_altcraft.router import Router
@@ -121,11 +120,11 @@ class Pipeline:
             self.router.batch_settled(batch)
             self._checkpoints.settle(batch.number)
 
-    def _write_state(self, state: t.Any, place: int) -> None:  # noqa: ANN401 - whatever the tap says
+    def _write_state(self, state: bytes, place: int) -> None:
         """Emit a STATE: a whole line on stdout, flushed.
 
         Args:
-            state: Its value.
+            state: Its value as JSON.
             place: How many records of the input it covers.
 
         Raises:
@@ -137,8 +136,9 @@ class Pipeline:
         if memory is not None:
             memory.cover(place)
         try:
-            sys.stdout.buffer.write(encode_json(state) + b"\n")
-            sys.stdout.buffer.flush()
+            with self._progress.aside():
+                sys.stdout.buffer.write(state + b"\n")
+                sys.stdout.buffer.flush()
         except (OSError, ValueError, AttributeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is closed"
             again = (
@@ -156,9 +156,18 @@ class Pipeline:
         """Do what is due while the input is read; called before each wait for it."""
         self._window.check()
         self._window.send_parked()
-        self.router.judge_lot()
+        self.router.judge_lot(may_wait=False)
         self._batches.close_aged()
         self._progress.tick()
+
+    def send_what_was_read(self) -> None:
+        """Hand over every open batch, because what comes next in the input ends the run.
+
+        Raises:
+            TargetError: If the run must end for another reason.
+        """
+        self.router.judge_lot()
+        self._batches.close_all()
 
     # From the beginning to the end
 
@@ -215,7 +224,12 @@ class Pipeline:
             if name not in self.router.streams_seen:
                 hint = nearest(name, self.router.streams_seen)
                 logger.warning("streams.%s: no such stream came%s", name, hint)
-        self._log_summary()
+        if self._reader.was_empty:
+            logger.warning(
+                "the input held no message: the tap wrote nothing, not even a SCHEMA. Look at the "
+                "tap's log"
+            )
+        self._progress.close()
 
     def fail(self, error: BaseException) -> None:
         """Await what is in flight after a failure, and say what else failed or was abandoned.
@@ -240,14 +254,16 @@ class Pipeline:
             logger.error("abandoned: %s; Altcraft may still complete it, and %s", line, again)
         for line in delivered:
             logger.error("%s was delivered, but its STATE could not be written to stdout", line)
-        self._log_summary()
+        if not self.settings.dry_run:
+            self.outcomes.summary.account(self._window.doubts())
+        self._progress.close()
 
     def has_threads(self) -> bool:
         """Tell whether a worker is still in a request, after the end."""
         return self._window.has_threads()
 
-    def _log_summary(self) -> None:
-        self._progress.close()
+    def say_what_became(self) -> None:
+        """Log the counts of each stream, after the end in whatever way."""
         for line in self.outcomes.summary.lines():
             logger.info(line)
         if self.outcomes.dry_run is not None:
@@ -255,3 +271,14 @@ class Pipeline:
                 logger.info(line)
         for level, line in self.outcomes.summary.subscription_lines():
             logger.log(level, line)
+        rejected = self.outcomes.summary.rejected()
+        if rejected and self.outcomes.rejects is not None:
+            ((code, number),) = rejected.most_common(1)
+            logger.warning(
+                "records rejected: %d, most often for '%s' (%d). They stand in %s, each with its "
+                "reason; mend and replay them",
+                rejected.total(),
+                code,
+                number,
+                self.settings.rejects_path,
+            )

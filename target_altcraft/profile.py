@@ -7,14 +7,15 @@ costs no more than its own columns. The record is serialised here, once; from he
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 import typing as t
 
 import msgspec
 
-from target_altcraft.codec import encode_json, is_date_like, to_text, to_utc
+from target_altcraft.codec import encode_json, holds_no_number, to_text, to_utc
 from target_altcraft.errors import Rejection
+from target_altcraft.names import near, visible
+from target_altcraft.schemas import date_kind
 from target_altcraft.subscriptions import SubscriptionPlan
 
 if t.TYPE_CHECKING:
@@ -61,24 +62,40 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 NO_ORIGIN = Origin()
+NO_JSON = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
+"""What is raised for a value that cannot be written as JSON."""
 
 
 def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _holds_no_number(value: object) -> bool:
-    """Tell whether there is a NaN or an infinity in it, which msgspec would write as null."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            waiting.extend(value)
-        elif isinstance(value, float) and not math.isfinite(value):
-            return True
-    return False
+def _first(phones: t.Any) -> t.Any:  # noqa: ANN401
+    """Return the first of the phones that is not blank, or what stands there instead of them."""
+    if isinstance(phones, list):
+        return next((phone for phone in phones if not _is_blank(phone)), None)
+    return phones
+
+
+def without_json(record: Mapping[str, t.Any]) -> Rejection:
+    """Return the rejection of a record that JSON cannot hold, naming the column to blame."""
+    for name, value in record.items():
+        column = f"column '{visible(name)}'"
+        try:
+            if holds_no_number(value):
+                return Rejection(
+                    "not_json", f"{column} holds NaN, Infinity or a number beyond all bounds"
+                )
+            encode_json({name: value})
+        except UnicodeEncodeError:
+            return Rejection("not_json", f"{column} holds half a surrogate pair")
+        except RecursionError:
+            return Rejection("not_json", f"{column} is nested too deeply")
+        except NO_JSON as error:
+            return Rejection(
+                "not_json", f"{column} cannot be written as JSON ({type(error).__name__})"
+            )
+    return Rejection("not_json", "it cannot be written as JSON")
 
 
 class EntryPlan:
@@ -98,11 +115,9 @@ class EntryPlan:
         )
         self._omits_nulls = stream.nulls == "omit"
         self._drops_nulls = False  # until a null comes: looking for nulls costs more than a copy
-        self._dates = tuple(
-            name
-            for name, column in schema.get("properties", {}).items()
-            if isinstance(column, dict) and is_date_like(column)
-        )
+        kinds = {name: date_kind(c) for name, c in schema.get("properties", {}).items()}
+        self._dates = tuple(name for name, kind in kinds.items() if kind is not None)
+        self._may_be_text = frozenset(n for n, kind in kinds.items() if kind == "date or text")
         self._moves = tuple(
             (key, columns)
             for key, columns in (
@@ -128,12 +143,15 @@ class EntryPlan:
             "custom_request": self._place_custom_request,
         }[stream.matching]
 
-    def columns(self) -> list[tuple[str, bool]]:
+    def columns(self) -> list[tuple[str, bool | str]]:
         """Return the columns that the schema names, sorted, and whether each is a date.
 
         With the stream's settings, this is all that tells how a record becomes an entry.
         """
-        return [(name, name in self._dates) for name in sorted(self._columns)]
+        return [
+            (name, "or text" if name in self._may_be_text else name in self._dates)
+            for name in sorted(self._columns)
+        ]
 
     def entry(self, record: Mapping[str, t.Any]) -> Entry:
         """Return the entry of a record.
@@ -162,22 +180,38 @@ class EntryPlan:
                 try:
                     profile[name] = to_utc(value)
                 except (ValueError, OverflowError):
-                    raise Rejection("bad_date", f"column '{name}' is not a date") from None
+                    self._keep_text(profile, name)
         entry: dict[str, t.Any] = {"data": profile}
         match = profile.get(self._column)
         if self._moves_columns:
             self._move_columns(profile, entry)
-        identity = self._place(profile, entry, match)
+        try:
+            identity = self._place(profile, entry, match)
+        except Rejection as fault:
+            raise self._with_hint(fault, record) from None
         subscribed = self._may_subscribe and self._subscribe(profile, record)
         try:
             body = encode_json(entry)
-        except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
-            raise Rejection(
-                "not_json", f"a value cannot be written as JSON ({type(error).__name__})"
-            ) from None
+        except NO_JSON:
+            raise without_json({**profile, **entry}) from None
         if _find_null(body) and self._is_first_null(entry):
             return self.entry(record)  # without its null columns
         return Entry(body, identity, subscribed)
+
+    def _keep_text(self, profile: dict[str, t.Any], name: str) -> None:
+        """Let a text that is no date be what it is: a text, or, if it is blank, null.
+
+        Raises:
+            Rejection: If the column's schema lets no other text pass than a date.
+        """
+        if name in self._may_be_text:
+            return
+        if not _is_blank(profile[name]):
+            raise Rejection("bad_date", f"column '{visible(name)}' is not a date") from None
+        if self._omits_nulls:
+            del profile[name]
+        else:
+            profile[name] = None
 
     def _subscribe(self, profile: dict[str, t.Any], record: Mapping[str, t.Any]) -> bool:
         """Add the setting's subscriptions to the profile; tell whether it has any at all."""
@@ -194,8 +228,8 @@ class EntryPlan:
         if self._omits_nulls and not self._drops_nulls:
             self._drops_nulls = True
             return True
-        if _holds_no_number(entry):
-            raise Rejection("not_json", "a computed number is infinite or no number")
+        if holds_no_number(entry):
+            raise without_json({**entry["data"], **entry})
         return False
 
     def _move_columns(self, profile: dict[str, t.Any], entry: dict[str, t.Any]) -> None:
@@ -240,12 +274,12 @@ class EntryPlan:
     def _place_phone(self, profile: dict[str, t.Any], entry: dict[str, t.Any], match: t.Any) -> str:  # noqa: ANN401
         if self._column != "phones":
             profile.pop(self._column, None)
+        phones = profile.get("phones")
+        first = _first(phones)
         if self._column == "phones" or (_is_blank(match) and self._stream.match_column is None):
-            match = profile.get("phones")
-            if isinstance(match, list):
-                match = match[0] if match else None
+            match = first
         phone = entry["phone"] = self._text(match)
-        if not profile.get("phones"):
+        if _is_blank(first) or not phones:
             profile["phones"] = [phone]
         return phone
 
@@ -303,6 +337,18 @@ class EntryPlan:
         if text is None:
             raise Rejection("no_match_value", f"no match value in column '{self._column}'")
         return text
+
+    def _with_hint(self, fault: Rejection, record: Mapping[str, t.Any]) -> Rejection:
+        """Return a fault that also names the column that may have been meant."""
+        if fault.code != "no_match_value":
+            return fault
+        wanted = [self._column or self._stream.custom_request_column or ""]
+        if self._place == self._place_phone and self._stream.match_column is None:
+            wanted.append("phones")
+        if not record.keys().isdisjoint(wanted):
+            return fault
+        hint = next(filter(None, (near(name, record) for name in wanted)), "")
+        return Rejection(fault.code, f"{fault.reason}{hint}")
 
     def _no_match(self, why: str) -> Rejection:
         return Rejection("bad_match_value", f"the match value in column '{self._column}' {why}")

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_altcraft.codec import decode_json, decode_line
+from target_altcraft.codec import decode_json, decode_line, holds_no_number
 from target_altcraft.wakeup import Wakeup
 
 if t.TYPE_CHECKING:
@@ -28,7 +28,8 @@ class LineReader(GenericSingerReader[str]):
     """Reads lines as bytes and waits where signals, workers and timers can wake it.
 
     `tick` is called between reads, at least once a second; what it raises ends the reading. `line`
-    is the line that is being handled, and `line_number` counts from 1. `wakeup` opens its pipe when
+    is the line that is being handled, and `line_number` counts from 1. `was_empty` tells, at the
+    end of an input, that it held no message. `wakeup` opens its pipe when
     it is first waited on; who waits on it last closes it.
     """
 
@@ -40,6 +41,7 @@ class LineReader(GenericSingerReader[str]):
         self.tick: Callable[[], None] = lambda: None
         self.line_number = 0
         self.line = b""
+        self.was_empty = False
 
     def process_lines(
         self,
@@ -70,7 +72,7 @@ class LineReader(GenericSingerReader[str]):
             except (ValueError, RecursionError, InvalidOperation):
                 if not line.strip():
                     continue
-                message = self.deserialize_json(line)
+                message = self._decode_slowly(line)
             try:
                 kind = message["type"]
                 callback = callbacks[kind]
@@ -80,7 +82,25 @@ class LineReader(GenericSingerReader[str]):
                 ) from None
             callback(message)
             counts[kind] += 1
+        self.was_empty = not any(counts.values())
         return Counter({kind: number for kind, number in counts.items() if number})
+
+    def _decode_slowly(self, line: bytes) -> t.Any:  # noqa: ANN401 - whatever stands there
+        """Return the JSON value of a line that needs the slow road.
+
+        A RECORD may hold NaN: that costs this one record only, if it is to be sent.
+
+        Raises:
+            InvalidInputLine: If it is not JSON in UTF-8; the line is not quoted.
+        """
+        message = self.deserialize_json(line)
+        is_record = isinstance(message, dict) and message.get("type") == "RECORD"
+        if not is_record and holds_no_number(message):
+            raise InvalidInputLine(
+                f"line {self.line_number} of the input holds NaN, Infinity or a number beyond all "
+                "bounds, which are no JSON"
+            )
+        return message
 
     def deserialize_json(self, line: str | bytes) -> t.Any:  # noqa: ANN401 - whatever stands there
         """Return the JSON value of a line.
@@ -114,7 +134,7 @@ class LineReader(GenericSingerReader[str]):
         except (AttributeError, io.UnsupportedOperation):  # in memory: nothing to wait for
             while texts := list(islice(source, _TICK_LINES)):
                 self.tick()
-                yield [text.encode() for text in texts]
+                yield [text.encode("utf-8", "surrogatepass") for text in texts]
             return
         begun: list[bytes] = []
         while chunk := self._read(fd):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 
-from target_altcraft.codec import encode_json
+from target_altcraft.codec import encode_text
 from target_altcraft.files import JsonLines
 
 if t.TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Receipts:
         """
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
         self._file.append(
-            encode_json(
+            encode_text(
                 {
                     "stream": stream.name,
                     "key": key,

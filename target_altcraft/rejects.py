@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
 import typing as t
 
 import msgspec
 
-from target_altcraft.codec import decode_json, encode_json
+from target_altcraft.codec import decode_json, encode_text, members
 from target_altcraft.files import JsonLines
 
+_BLANKS = b" \t\r\n\xef\xbb\xbf"
+"""Around a line: JSON's own, and the byte order mark."""
 IN_DOUBT = "in_doubt"
 """Code of a reject that may have been accepted by an earlier attempt."""
 
@@ -58,22 +61,42 @@ class Rejects:
         lines: list[bytes] = []
         with self._lock:
             for reject in rejects:
-                message = decode_json(reject.message)
-                if schema := self._schemas.pop(message["stream"], None):
-                    lines.append(schema.strip())
-                message["rejection"] = {
+                lines += self._schemas_before(reject.message)
+                rejection = {
                     "reason": reject.reason,
                     "code": reject.code,
                     "stream": reject.stream,
                     "task_id": reject.task_id,
                     "at": now,
                 }
-                lines.append(encode_json(message))
+                lines.append(_with_rejection(reject.message, encode_text(rejection)))
             self._file.append(lines)
+
+    def _schemas_before(self, message: bytes) -> list[bytes]:
+        """Return the SCHEMA messages that must stand before a RECORD, if they do not yet."""
+        if not self._schemas:
+            return []
+        try:
+            stream = decode_json(message)["stream"]
+        except RecursionError:  # nested too deeply to be read again: any stream's may be its own
+            schemas, self._schemas = self._schemas, {}
+            return [schema.strip(_BLANKS) for schema in schemas.values()]
+        schema = self._schemas.pop(stream, None)
+        return [] if schema is None else [schema.strip(_BLANKS)]
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _with_rejection(message: bytes, rejection: bytes) -> bytes:
+    """Return a RECORD message, just as the tap wrote it, with its rejection at the end."""
+    body = message.strip(_BLANKS)
+    if b'"rejection"' in body:  # a reject that was replayed, most likely
+        with contextlib.suppress(RecursionError):
+            rest = [member.whole for member in members(body) if member.name != "rejection"]
+            body = b"{" + b",".join(rest) + b"}"
+    return body[:-1] + b',"rejection":' + rejection + b"}"
 
 
 def rejection_of(message: t.Mapping[str, t.Any]) -> t.Mapping[str, t.Any] | None:

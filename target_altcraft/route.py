@@ -16,6 +16,8 @@ if t.TYPE_CHECKING:
     from target_altcraft.settings import Settings, StreamSettings
 
 _MAPPING_BYTES = 16
+_NOT_DELETED = {"", "0", "false", "f", "no", "n", "null"}
+"""Texts that say no; some sources know texts only."""
 
 
 class Output(t.NamedTuple):
@@ -50,6 +52,8 @@ class Route:
     keys: Sequence[str]
     versions: VersionMaker | None
     memory: StreamMemory | None
+    deleted_column: str | None
+    """A column of the tap's records that marks deleted ones, besides `_sdc_deleted_at`."""
     bookmark: str | None
     """The one bookmark column of the tap's records; None if there is none, or several."""
 
@@ -82,8 +86,16 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
         keys=output.keys,
         versions=versions,
         memory=remembered,
+        deleted_column=stream.deleted_column,
         bookmark=bookmark,
     )
+
+
+def marks_deleted(value: object) -> bool:
+    """Tell whether what stands in the setting `deleted_column`'s column marks a deleted record."""
+    if isinstance(value, str):
+        return value.strip().casefold() not in _NOT_DELETED
+    return bool(value)
 
 
 def _mapping(stream: StreamSettings, output: Output, plan: EntryPlan) -> bytes:

@@ -29,7 +29,7 @@ from target_altcraft import subscriptions
 from target_altcraft.contradictions import contradictions, stream_contradictions
 from target_altcraft.errors import SettingsError
 from target_altcraft.flattened import nested_maps, nested_streams
-from target_altcraft.names import misspelt_names, nearest
+from target_altcraft.misspelt import misspelt_names, nearest
 from target_altcraft.settings_schema import (
     RUN_SETTINGS,
     SCHEMA,
@@ -75,6 +75,7 @@ class StreamSettings:
     send_again: SendAgain | None = None
     """None if it was not given: the default depends on the stream's SCHEMA."""
     bookmark_column: str | None = None
+    deleted_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

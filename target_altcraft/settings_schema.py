@@ -155,6 +155,14 @@ STREAM_SETTINGS: dict[str, dict[str, t.Any]] = {
         "description": "Column whose value tells the versions of a record apart, for taps that "
         "name none. By default the one of the SCHEMA message's `bookmark_properties`.",
     },
+    "deleted_column": {
+        "type": "string",
+        "minLength": 1,
+        "title": "Deleted column",
+        "description": "Column of the tap's record that marks a record as deleted, besides "
+        "`_sdc_deleted_at`: such records are skipped. Null, false, 0, a blank text and the texts "
+        "`false`, `f`, `no`, `n`, `null` and `0` do not mark it.",
+    },
 }
 """Set at the top level for all streams, or under `streams.<name>` for one."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 import sys
 import typing as t
@@ -12,32 +13,36 @@ import click
 from singer_sdk import Target, metrics
 from singer_sdk.exceptions import (
     ConfigValidationError,
+    InvalidJSONSchema,
     InvalidRecord,
     MapExpressionError,
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
+    SingerSDKError,
 )
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
-from singer_sdk.sinks import Sink
 
-from target_altcraft import environment, names
+from target_altcraft import environment, misspelt
 from target_altcraft import settings as settings_module
 from target_altcraft.batch_files import rows
 from target_altcraft.cli import check as check_run
 from target_altcraft.cli import run
-from target_altcraft.codec import encode_json
+from target_altcraft.codec import as_written, encode_json, is_text
 from target_altcraft.config_file import read_config_file
-from target_altcraft.errors import Rejection, SettingsError, TargetError, UndeliverableRecord
+from target_altcraft.errors import InputError, SettingsError, TargetError, UndeliverableRecord
+from target_altcraft.names import near
 from target_altcraft.pipeline import Pipeline
+from target_altcraft.progress import is_for_a_person
 from target_altcraft.reader import LineReader
 from target_altcraft.route import Output
+from target_altcraft.schemas import mended, prepared
 from target_altcraft.settings_schema import SCHEMA
-from target_altcraft.validation import RecordValidator
+from target_altcraft.sink import AltcraftSink, mapping_of
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import FrameType
 
     from singer_sdk.mapper import StreamMap
@@ -48,38 +53,7 @@ if t.TYPE_CHECKING:
 
 _WITHOUT_MEANING_HERE = ("add_record_metadata", "load_method")
 _TICK_ROWS = 1000
-
-
-class AltcraftSink(Sink):
-    """What the SDK knows of a stream: its schema and its validator. It holds no records."""
-
-    def get_validator(self) -> RecordValidator | None:
-        """Return the validator, unless the setting `validate_records` is off.
-
-        It sees `_sdc_*` columns as the tap described them, so it takes the original schema.
-        """
-        return RecordValidator(self.original_schema) if self.validate_schema else None
-
-    def check(self, record: dict[str, t.Any]) -> None:
-        """Check a mapped record.
-
-        Raises:
-            Rejection: If it breaks its schema or lacks a key property.
-        """
-        if self._validator is not None:
-            try:
-                self._validator.validate(record)
-            except InvalidRecord as error:
-                raise Rejection("schema", f"it breaks its schema: {error.error_message}") from None
-        for name in self._key_properties:
-            if name not in record:
-                raise Rejection("missing_key", f"it has no key property '{name}'")
-
-    def process_record(self, record: dict[str, t.Any], context: dict[str, t.Any]) -> None:
-        """Do nothing: records go to the router, which knows no sinks."""
-
-    def process_batch(self, context: dict[str, t.Any]) -> None:
-        """Do nothing: what the SDK would drain here went to the delivery when it was read."""
+_NO_COLUMNS: dict[str, t.Any] = {"type": "object", "properties": {}}
 
 
 class TargetAltcraft(Target):
@@ -126,7 +100,7 @@ class TargetAltcraft(Target):
             errors += [variable.text for variable in unread if variable.is_brake]
             if errors:
                 raise ConfigValidationError("; ".join(errors), errors=errors, schema=schema)
-        for warning in names.unknown_names(given, schema):
+        for warning in misspelt.unknown_names(given, schema):
             self.logger.warning(warning)
         for variable in unread:
             self.logger.warning(variable.text)
@@ -137,6 +111,11 @@ class TargetAltcraft(Target):
             setup_mapper=setup_mapper,
             message_reader=self.reader,
         )
+        if is_for_a_person(os.environ) and "SINGER_SDK_LOG_CONFIG" not in os.environ:
+            # A metric for each batch would push the summary off the screen.
+            is_debugging = self.metrics_logger.isEnabledFor(logging.DEBUG)
+            self.metrics_logger.setLevel(logging.DEBUG if is_debugging else logging.WARNING)
+        self._known_schemas: dict[str, tuple[dict[str, t.Any], list[str]]] = {}
         self.max_parallelism = 1  # the SDK's own drain has nothing to do but to end the sinks
 
     @classmethod
@@ -180,32 +159,120 @@ class TargetAltcraft(Target):
 
     def _process_schema_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "schema"})
-        if not isinstance(message_dict["schema"], dict):
+        stream = self._stream_of(message_dict)
+        keys = self._names(message_dict, "key_properties")
+        bookmarks = self._names(message_dict, "bookmark_properties")
+        schema = message_dict["schema"]
+        if not isinstance(schema, dict):
             raise InvalidInputLine("a SCHEMA message has no schema object")
-        super()._process_schema_message(message_dict)
-        stream = message_dict["stream"]
-        self.pipeline.router.enter(
-            stream,
-            [
-                self._output(stream_map, message_dict)
-                for stream_map in self.mapper.stream_maps[stream]
-                if not isinstance(stream_map, RemoveRecordTransform)
-            ],
-        )
+        if self._known_schemas.get(stream) != (schema, keys):
+            try:
+                self._register(stream, schema, keys)
+            except InputError as error:
+                self.pipeline.send_what_was_read()
+                where = f"stream '{stream}': its SCHEMA (line {self.reader.line_number} of the"
+                raise InputError(f"{where} input) {error}") from None
+            self._known_schemas[stream] = schema, keys
+            self._check_deleted_column(stream, schema)
+        outputs = [self._output(stream, each, keys, bookmarks) for each in self._maps(stream)]
+        self.pipeline.router.enter(stream, outputs)
 
-    def _output(self, stream_map: StreamMap, message: dict[str, t.Any]) -> Output:
+    def _register(self, stream: str, schema: dict[str, t.Any], keys: list[str]) -> None:
+        """Tell the SDK of a stream: its stream maps, and a sink for each.
+
+        A schema that cannot be used is no fault of a stream that every map leaves out.
+
+        Raises:
+            InputError: If the schema cannot be used; the message does not say whose it is.
+        """
+        options = self.mapper.flattening_options
+        ready, fault = _NO_COLUMNS, None
+        try:
+            ready = prepared(schema, flattened_to=options.max_level if options.enabled else 0)
+        except RecursionError:
+            fault = InputError("is nested too deeply")
+        except InputError as error:
+            fault = error
+        try:
+            self.mapper.register_raw_stream_schema(stream, ready, keys)
+            for each in self._maps(stream) if fault is None else []:
+                self.get_sink(
+                    each.stream_alias,
+                    schema=mended(each.transformed_schema),
+                    key_properties=each.transformed_key_properties,
+                )
+        except InvalidJSONSchema:
+            raise InputError("is no valid JSON schema; mend the tap's catalog") from None
+        except SingerSDKError:
+            if fault is None:
+                raise
+        except Exception as error:  # noqa: BLE001 - a schema can be wrong in any way
+            why = f"cannot be used ({type(error).__name__}); mend the tap's catalog"
+            raise fault or InputError(why) from None
+        if fault is not None and self._maps(stream):
+            raise fault
+
+    def _check_deleted_column(self, stream: str, schema: dict[str, t.Any]) -> None:
+        """Warn of a column that the tap does not know: nobody would be taken for deleted."""
+        for name in {each.stream_alias for each in self._maps(stream)}:
+            column = self.settings.stream(name).deleted_column
+            columns = schema.get("properties", {})
+            if column is not None and column not in columns:
+                self.logger.warning(
+                    "stream '%s': its SCHEMA names no column '%s', by which deleted_column would "
+                    "tell deleted records%s",
+                    name,
+                    column,
+                    near(column, columns),
+                )
+
+    def _maps(self, stream: str) -> list[StreamMap]:
+        """Return the stream maps of a stream, save those that leave it out."""
+        maps = self.mapper.stream_maps[stream]
+        return [each for each in maps if not isinstance(each, RemoveRecordTransform)]
+
+    def _stream_of(self, message: dict[str, t.Any]) -> str:
+        """Return the name of a message's stream.
+
+        Raises:
+            InvalidInputLine: If it is no text.
+        """
+        stream = message["stream"]
+        if not isinstance(stream, str) or not is_text(stream):
+            raise InvalidInputLine(
+                f"line {self.reader.line_number} of the input: the stream's name is not a text"
+            )
+        return stream
+
+    def _names(self, message: dict[str, t.Any], key: str) -> list[str]:
+        """Return the columns that a SCHEMA message names; some taps name one as a text, or null.
+
+        Raises:
+            InvalidInputLine: If they are no names.
+        """
+        names = message.get(key) or []
+        listed = [names] if isinstance(names, str) else names
+        if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed if n):
+            raise InvalidInputLine(
+                f"line {self.reader.line_number} of the input: {key} is not an array of names"
+            )
+        return [name for name in listed if name]
+
+    def _output(
+        self, tap_stream: str, stream_map: StreamMap, keys: list[str], bookmarks: list[str]
+    ) -> Output:
         """Return what a SCHEMA message and a stream map say of an output stream."""
         sink = t.cast("AltcraftSink", self.get_sink(stream_map.stream_alias))
         is_plain = type(stream_map) is SameRecordTransform and not stream_map.flattening_enabled
         return Output(
             name=sink.stream_name,
-            transform=None if is_plain else _transform(stream_map),
+            transform=None if is_plain else mapping_of(stream_map),
             check=sink.check,
             schema=sink.schema,
             keys=sink.key_properties,
-            source_keys=message.get("key_properties") or [],
-            bookmarks=_bookmarks(message),
-            definition=None if is_plain else self._definition(message["stream"], sink.stream_name),
+            source_keys=keys,
+            bookmarks=bookmarks,
+            definition=None if is_plain else self._definition(tap_stream, sink.stream_name),
         )
 
     def _definition(self, tap_stream: str, name: str) -> object:
@@ -235,25 +302,32 @@ class TargetAltcraft(Target):
 
     def _process_batch_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"stream", "encoding", "manifest"})
-        stream = message_dict["stream"]
+        stream = self._stream_of(message_dict)
         files = rows(
             stream,
             message_dict["encoding"],
             message_dict["manifest"],
             self.config.get("batch_config"),
         )
-        for number, row in enumerate(files):
+        start = b'{"type":"RECORD","stream":' + encode_json(stream) + b',"record":'
+        for number, (row, line) in enumerate(files):
             if number % _TICK_ROWS == 0:
                 self.pipeline.tick()
             message = {"type": "RECORD", "stream": stream, "record": row}
             try:
-                self.pipeline.router.record(stream, row, message, partial(encode_json, message))
+                self.pipeline.router.record(stream, row, message, partial(_joined, start, line))
             except UndeliverableRecord as error:
                 raise _sdk_error(error) from None
 
     def _process_state_message(self, message_dict: dict[str, t.Any]) -> None:
         self._assert_line_requires(message_dict, requires={"value"})
-        self.pipeline.router.state(message_dict["value"])
+        value = message_dict["value"]
+        try:
+            self.pipeline.router.state(value, as_written(value, self.reader.line))
+        except RecursionError:
+            raise InvalidInputLine(
+                f"line {self.reader.line_number} of the input is nested too deeply"
+            ) from None
 
     def _process_activate_version_message(self, message_dict: dict[str, t.Any]) -> None:
         """Ignore it: Altcraft has no versions of a stream, and nothing is ever deleted there."""
@@ -338,6 +412,11 @@ class TargetAltcraft(Target):
         sys.exit(run(make, file_input))
 
 
+def _joined(start: bytes, row: bytes) -> bytes:
+    """Return the RECORD message of a BATCH file's row, which is kept as the tap wrote it."""
+    return start + row.strip(b" \t\r\n\xef\xbb\xbf") + b"}"
+
+
 def _invalid_record(text: str) -> InvalidRecord:
     return InvalidRecord(text, {})
 
@@ -355,30 +434,3 @@ _SDK_ERRORS: dict[str, Callable[[str], Exception]] = {
     "not_an_object": InvalidInputLine,
 }
 """What the SDK raises for a record that cannot be delivered, by the code of its rejection."""
-
-
-def _bookmarks(message: dict[str, t.Any]) -> Sequence[str]:
-    """Return the columns that a SCHEMA message names as its bookmark."""
-    names = message.get("bookmark_properties") or []
-    return [names] if isinstance(names, str) else names
-
-
-def _transform(stream_map: StreamMap) -> Callable[[dict[str, t.Any]], dict[str, t.Any] | None]:
-    """Return a stream map as a function that raises `Rejection`.
-
-    An expression's own words may hold a value, so they are not shown.
-    """
-
-    def transform(record: dict[str, t.Any]) -> dict[str, t.Any] | None:
-        try:
-            return stream_map.transform(record)
-        except MapExpressionError as error:
-            why = f"a stream map failed: {str(error).rstrip('.')}"
-            raise Rejection("stream_map", why) from None
-        except TargetError:
-            raise
-        except Exception as error:  # noqa: BLE001 - an expression can raise anything
-            why = f"a stream-map expression failed ({type(error).__name__})"
-            raise Rejection("stream_map", why) from None
-
-    return transform

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from functools import cached_property
 
@@ -9,6 +10,8 @@ import jsonschema_rs
 from referencing.exceptions import Unresolvable
 from singer_sdk.exceptions import InvalidJSONSchema, InvalidRecord
 from singer_sdk.sinks.core import BaseJSONSchemaValidator, JSONSchemaValidator
+
+from target_altcraft.names import visible
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +34,9 @@ class RecordValidator(BaseJSONSchemaValidator):
         super().__init__(schema)
         self._compiled: jsonschema_rs.Draft202012Validator | None
         try:
-            self._compiled = jsonschema_rs.Draft202012Validator(schema, validate_formats=False)
+            self._compiled = jsonschema_rs.Draft202012Validator(
+                schema, validate_formats=False, retriever=_refuse
+            )
         except (jsonschema_rs.ValidationError, ValueError):
             self._compiled = None
             _ = self._stock  # says so if it is no schema at all
@@ -61,22 +66,46 @@ class RecordValidator(BaseJSONSchemaValidator):
             raise InvalidJSONSchema("a reference leads nowhere") from error
 
 
+def _refuse(address: str) -> t.NoReturn:
+    """Read no other document, by the network or from the disk, because a schema says so."""
+    raise ValueError(address)
+
+
 def _compiled_fault(validator: jsonschema_rs.Draft202012Validator, record: object) -> str:
     error: t.Any = next(iter(validator.iter_errors(record)))
+    unlisted = getattr(error.kind, "unexpected", None) or (None,)
     missing = getattr(error.kind, "property", None)
-    return _fault(error.instance_path, error.kind.name, missing)
+    return _fault(error.instance_path, error.kind.name, missing or unlisted[0])
 
 
 def _stock_fault(validator: t.Any, record: object) -> str:  # noqa: ANN401 - of the SDK's choice
     error = next(iter(validator.iter_errors(record)))
-    missing = (
-        next((n for n in error.validator_value if n not in error.instance), None)
-        if error.validator == "required"
-        else None
-    )
-    return _fault(list(error.absolute_path), error.validator, missing)
+    column = None
+    if error.validator == "required":
+        column = next((n for n in error.validator_value if n not in error.instance), None)
+    elif error.validator == "additionalProperties":
+        listed = error.schema.get("properties", {})
+        patterns = error.schema.get("patternProperties", {})
+        column = next(
+            (
+                name
+                for name in error.instance
+                if name not in listed and not any(re.search(each, name) for each in patterns)
+            ),
+            None,
+        )
+    return _fault(list(error.absolute_path), error.validator, column)
 
 
-def _fault(path: Sequence[str | int], keyword: str, missing: str | None) -> str:
-    column = path[0] if path else missing
-    return f"column '{column}' breaks '{keyword}'" if column else f"the record breaks '{keyword}'"
+def _fault(path: Sequence[str | int], keyword: str, column: str | None) -> str:
+    """Name a column and the keyword that it breaks.
+
+    Args:
+        path: Where the fault is, from the record on.
+        keyword: Of the schema.
+        column: Of a fault of the record itself: the column that is missing, or not listed.
+    """
+    name = path[0] if path else column
+    if name is None:
+        return f"the record breaks '{keyword}'"
+    return f"column '{visible(name)}' breaks '{keyword}'"

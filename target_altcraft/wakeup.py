@@ -7,9 +7,11 @@ import os
 import select
 import signal
 import threading
+import time
 
 _ALARM_SLACK_SECONDS = 5.0
 _SIGNAL_EXIT = 128
+_ONE_WISH_SECONDS = 0.5
 
 
 class Wakeup:
@@ -28,6 +30,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._signalled_at = 0.0
         self._pipe: tuple[int, int] | None = None
         self._rang_before = False
         self._hears_signals = False
@@ -47,16 +50,21 @@ class Wakeup:
     def signalled(self, signum: int, patience: float) -> None:
         """Note a signal; the main thread unwinds where nothing can be cut in half.
 
-        A second signal ends the process at once. Should the main thread be stuck in a write to a
-        stdout that nobody reads, an alarm ends it.
+        A second signal ends the process at once, unless it comes within half a second: to stop a
+        run, orchestrators send signals to it and to its process group, which is one wish. Should
+        the main thread be stuck in a write to a stdout that nobody reads, an alarm ends it.
 
         Args:
             signum: The signal.
             patience: Seconds that the run has to end.
         """
+        now = time.monotonic()
         if self.signum is not None:
+            if now - self._signalled_at < _ONE_WISH_SECONDS:
+                return
             os._exit(_SIGNAL_EXIT + signum)
         self.signum = signum
+        self._signalled_at = now
         self.ring()
         signal.signal(signal.SIGALRM, lambda *_: os._exit(_SIGNAL_EXIT + signum))
         signal.setitimer(signal.ITIMER_REAL, patience + _ALARM_SLACK_SECONDS)

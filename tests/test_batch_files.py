@@ -24,7 +24,7 @@ def read(
     path: Path | str, encoding: t.Any = JSONL, config: dict[str, t.Any] | None = None
 ) -> list[t.Any]:
     url = path if isinstance(path, str) else f"file://{path}"
-    return list(rows("customers", encoding, [url], config))
+    return [row for row, _ in rows("customers", encoding, [url], config)]
 
 
 def fault(path: Path | str, encoding: t.Any = JSONL) -> str:
@@ -57,7 +57,7 @@ def test_files_are_read_in_the_order_of_the_manifest(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name).write_text(f'"{name}"\n', encoding="ascii")
     manifest = [f"file://{tmp_path / name}" for name in ("b", "a")]
-    assert list(rows("customers", JSONL, manifest, None)) == ["b", "a"]
+    assert list(rows("customers", JSONL, manifest, None)) == [("b", b'"b"\n'), ("a", b'"a"\n')]
 
 
 @pytest.mark.parametrize("encoding", [JSONL, GZIP])
@@ -80,7 +80,7 @@ def test_rows_are_yielded_while_the_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     path.write_bytes(b'{"id": 1}\n' * 10 + b"broken\n")
     found = rows("customers", JSONL, [f"file://{path}"], None)
-    assert [next(found) for _ in range(10)] == [{"id": 1}] * 10
+    assert [next(found)[0] for _ in range(10)] == [{"id": 1}] * 10
     with pytest.raises(InputError, match="row 11 of BATCH file"):
         next(found)
 
@@ -239,6 +239,6 @@ def test_abandoned_rows_close_their_file_silently(
     path.write_bytes(b"1\n2\n")
     with caplog.at_level(logging.DEBUG, "target_altcraft"):
         found = rows("customers", JSONL, [f"file://{path}"], None)
-        assert next(found) == 1
+        assert next(found) == (1, b"1\n")
         t.cast("t.Generator[t.Any]", found).close()
     assert not caplog.records

@@ -18,7 +18,7 @@ import singer_sdk.mapper
 import yaml
 from harness import COMMAND, TOKEN, record, schema, state
 
-from target_altcraft import names, settings_schema
+from target_altcraft import misspelt, settings_schema
 from target_altcraft import settings as settings_module
 from target_altcraft.batch import MAX_AGE_SECONDS
 from target_altcraft.delivery.polling import MISSING_TASK_SECONDS
@@ -176,7 +176,7 @@ def test_every_setting_of_an_example_exists_and_is_right() -> None:
     for recipe, config in configurations():
         whole = {"api_url": "https://altcraft.example", "token": TOKEN, **config}
         assert settings_module.check(whole, schema_) == [], recipe
-        assert list(names.unknown_names(whole, schema_)) == [], recipe
+        assert list(misspelt.unknown_names(whole, schema_)) == [], recipe
 
 
 def test_the_page_of_the_settings_has_the_tables_of_the_readme() -> None:

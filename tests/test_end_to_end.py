@@ -339,7 +339,7 @@ BAD_INPUT: dict[str, tuple[list[t.Any], dict[str, t.Any], str]] = {
     "broken schema": (
         [schema(properties={"id": {"type": "hush"}})],
         {},
-        "a SCHEMA message holds no valid JSON schema",
+        "stream 'customers': its SCHEMA (line 1 of the input) is no valid JSON schema",
     ),
 }
 

@@ -78,7 +78,7 @@ def test_a_task_that_is_done_by_an_unknown_name_is_taken_as_done_and_warned_abou
     result = two_batches(deliver)
     assert (result.status, result.bookmarks) == (0, [1]), result.stderr
     assert ids_of(sandbox) == [0, 1, 2, 3]
-    assert sum("'finished'" in line for line in result.log("WARNING")) == 2  # one a task
+    assert sum("'finished'" in line for line in result.log("WARNING")) == 1  # one a run
 
 
 # Success without a task id

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from target_altcraft.errors import SettingsError
-from target_altcraft.names import nearest, unknown_names
+from target_altcraft.misspelt import nearest, unknown_names
 from target_altcraft.settings import (
     ENV_PREFIX,
     Settings,
@@ -86,6 +86,7 @@ STREAM_TABLE: dict[str, tuple[str, t.Any]] = {
     "subscriptions": ("array", None),
     "send_again": ("string", None),
     "bookmark_column": ("string", None),
+    "deleted_column": ("string", None),
 }
 RUN_TABLE: dict[str, tuple[t.Any, t.Any]] = {
     "api_url": ("string", None),
@@ -249,6 +250,7 @@ FROM_FILE: dict[str, t.Any] = {
     ],
     "send_again": "changed",
     "bookmark_column": "updated_at",
+    "deleted_column": "is_deleted",
     "streams": {"orders": {"workflow_id": Decimal(13), "detect_geo": False}},
 }
 FROM_ENVIRONMENT = {
@@ -294,6 +296,7 @@ FROM_ENVIRONMENT = {
     ' {"channel": "max_bot", "resource_id": 3, "column": "max_id", "field": "cc_data.id"}]',
     "send_again": "changed",
     "bookmark_column": "updated_at",
+    "deleted_column": "is_deleted",
     "streams": '{"orders": {"workflow_id": "13", "detect_geo": "no"}}',
 }
 
@@ -495,6 +498,7 @@ BAD: list[tuple[str, t.Any, str]] = [
     ("subscriptions", "email", "must be of type array"),
     ("send_again", "sometimes", "must be one of new_version, always, changed, never"),
     ("bookmark_column", "", "must not be empty"),
+    ("deleted_column", "", "must not be empty"),
     ("bookmark_column", ["updated_at"], "must be of type string"),
     ("journal_keep_days", 0, "must be at least 1"),
     ("journal_keep_days", "1.5", "must be of type integer"),

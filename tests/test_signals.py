@@ -118,10 +118,60 @@ def test_a_second_signal_ends_the_run_at_once(
         target.feed([schema(), customer(1), state(1)])
         wait_for(lambda: len(sandbox.tasks) == 1, "a task")
         target.terminate()
+        wait_until(time.monotonic() + 1.0)
         target.terminate(signal.SIGINT)
         result = target.wait(10)
     assert result.status in {128 + signal.SIGINT, 128 + signal.SIGTERM}
     assert result.states == []
+
+
+def test_a_second_signal_at_the_same_moment_is_the_same_wish(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    sandbox.task_seconds = 1.5
+    with TargetProcess({**config, "batch_size_rows": 1}, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(lambda: len(sandbox.tasks) == 1, "a task")
+        target.terminate()
+        target.terminate()
+        target.terminate(signal.SIGINT)
+        result = target.wait(20)
+    assert result.status in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert result.bookmarks == [1]  # the task in flight was awaited
+
+
+@pytest.mark.parametrize("send_again", ["new_version", "always"])
+def test_what_the_message_of_a_closed_stdout_says_of_a_rerun_is_true(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path, send_again: str
+) -> None:
+    path = tmp_path / "config.json"
+    settings = {"journal_path": str(tmp_path / "journal"), "send_again": send_again}
+    path.write_text(json.dumps({**config, **settings, "batch_size_rows": 2}), encoding="utf-8")
+    messages = [schema(key_properties=["id"], bookmark_properties=["id"])]
+    messages += [message for n in range(1, 7) for message in (customer(n), state(n))]
+
+    def run(stdout: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, "--config", str(path)],
+            input="".join(lines(messages)),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(writing)
+    os.close(writing)
+    assert done.returncode == 1
+    assert "By the journal, a rerun sends again only what was not delivered" in done.stderr
+    delivered = len(sandbox.entries)
+    assert delivered
+    assert run(subprocess.PIPE).returncode == 0
+    emails = [entry["data"]["email"] for entry in sandbox.entries]
+    assert sorted(emails) == sorted(f"c{n}@example.com" for n in range(1, 7))
 
 
 def test_a_closed_stdout_ends_the_run_with_a_message(

@@ -316,7 +316,7 @@ def test_odd_record_does_not_change_the_verdict_on_others(odd: Record) -> None:
         (
             {"properties": {"x": {}}, "additionalProperties": False},
             {"x": 1, "y": SECRET},
-            "the record breaks 'additionalProperties'",
+            "column 'y' breaks 'additionalProperties'",
         ),
         ({"minProperties": 5}, {"x": SECRET}, "the record breaks 'minProperties'"),
         ({"anyOf": [{"required": ["a"]}]}, {"x": SECRET}, "the record breaks 'anyOf'"),

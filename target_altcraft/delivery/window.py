@@ -7,12 +7,14 @@ import queue
 import threading
 import time
 import typing as t
+from collections import Counter
 from functools import partial
 
 from target_altcraft.client import Client
 from target_altcraft.delivery.polling import TaskWatch
 from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.sender import Sender
+from target_altcraft.delivery.shared import Shared
 from target_altcraft.errors import Abandoned, Halted, Stopped, TargetError
 
 if t.TYPE_CHECKING:
@@ -74,13 +76,13 @@ class Window:
         self._holds = holds
         self._settled = settled
         self._tick = tick
-        self._halt = threading.Event()  # submit nothing more
-        self._abandon = threading.Event()  # wait for nothing more
+        self._shared = Shared()
         self._jobs: queue.SimpleQueue[Callable[[Client], None] | None] = queue.SimpleQueue()
         self._workers: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._senders: dict[int, Sender] = {}  # by the number of their batch
         self._acknowledging: dict[int, Batch] = {}  # delivered; their STATE is being written
+        self._doubts: dict[str, Counter[str]] = {}  # by stream, of batches that were left
         self._parked: list[Batch] = []  # belongs to the main thread
         self._errands = 0
         self._failure: BaseException | None = None
@@ -105,7 +107,7 @@ class Window:
 
     def fail(self, error: BaseException) -> None:
         """Note a failure: nothing more is submitted; if it is not the first, it is logged."""
-        self._halt.set()
+        self._shared.halt.set()
         with self._lock:
             first = self._failure is None
             if first:
@@ -129,7 +131,7 @@ class Window:
 
     def send_parked(self) -> None:
         """Hand over the parked batches that need not wait any more, in their order."""
-        if self._halt.is_set() or self._wakeup.signum is not None:
+        if self._shared.halt.is_set() or self._wakeup.signum is not None:
             return
         waiting, self._parked = self._parked, []
         for batch in waiting:
@@ -179,21 +181,28 @@ class Window:
             TaskError: If it failed, vanished or did not end in time, or the token is refused.
             Abandoned: If the run no longer waits for tasks.
         """
-        watch = TaskWatch(self._settings, task_id, name, count)
-        return watch.completed(client, self._abandon, lambda _progress: None)
+        watch = TaskWatch(self._settings, task_id, name, count, self._shared.unknown_states)
+        return watch.completed(client, self._shared.abandon, lambda _progress: None)
 
-    def repeat(self, attempt: Callable[[], _T], kinds: tuple[type[ApiError], ...]) -> _T:
+    def repeat(self, attempt: Callable[[], _T], kinds: tuple[type[ApiError], ...], name: str) -> _T:
         """Make a call that changes nothing on the server until it succeeds; for errands.
 
         Args:
             attempt: Makes it once.
             kinds: The failures after which it is made again.
+            name: Whose call it is, for a warning.
 
         Raises:
             ApiError: If there is no answer within `retry_max_seconds`, or another failure.
             Halted: If the run is ending.
         """
-        return retry(attempt, kinds, self._settings.retry_max_seconds, self._halt)
+        return retry(
+            attempt,
+            kinds,
+            self._settings.retry_max_seconds,
+            self._shared.halt,
+            partial(self._shared.notices.failed, name),
+        )
 
     def drain(self) -> None:
         """Wait until nothing is at work, or until a signal's patience is over.
@@ -203,9 +212,9 @@ class Window:
         deadline = None
         while self._taken():
             if self._wakeup.signum is not None and deadline is None:
-                self._halt.set()
+                self._shared.halt.set()
                 deadline = time.monotonic() + self._settings.shutdown_seconds
-            if self._halt.is_set():
+            if self._shared.halt.is_set():
                 for batch in self._parked:
                     _say_not_sent(batch, len(batch.origins))
                 self._parked.clear()
@@ -225,8 +234,8 @@ class Window:
             The requests whose tasks were abandoned, and the batches that were delivered but whose
             STATE could not be written, a line each.
         """
-        self._halt.set()
-        self._abandon.set()
+        self._shared.halt.set()
+        self._shared.abandon.set()
         with self._lock:
             abandoned = [str(sender) for sender in self._senders.values()]
             delivered = [str(batch) for batch in self._acknowledging.values()]
@@ -236,6 +245,17 @@ class Window:
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
         return abandoned, delivered
+
+    def doubts(self) -> dict[str, Counter[str]]:
+        """Count the records of which nobody knows whether they were imported; after `close`.
+
+        Returns:
+            By stream and by why.
+        """
+        with self._lock:
+            for sender in self._senders.values():
+                self._note_doubts(sender)
+            return self._doubts
 
     def has_threads(self) -> bool:
         """Tell whether a worker is still in a request, after `close`."""
@@ -281,7 +301,7 @@ class Window:
             if any(batch.shares_customer_with(other) for other in others):
                 return False
             sender = self._senders[batch.number] = Sender(
-                batch, self._settings, self._limit, self._outcomes, self._halt, self._abandon
+                batch, self._settings, self._limit, self._outcomes, self._shared
             )
         self._start(partial(self._send, sender=sender))
         return True
@@ -298,7 +318,7 @@ class Window:
     # For the workers
 
     def _work(self) -> None:
-        client = Client(self._settings, self._halt)
+        client = Client(self._settings, self._shared.halt)
         while (job := self._jobs.get()) is not None:
             job(client)
             del job  # an idle worker would keep its last batch
@@ -321,12 +341,12 @@ class Window:
             sender.send(client)
         except Halted:
             _say_not_sent(batch, len(batch.origins) - sender.settled)
-            self._leave(batch)
+            self._leave(sender)
         except Abandoned:
             return  # still listed as at work
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.fail(error)
-            self._leave(batch)
+            self._leave(sender)
         else:
             with self._lock:
                 del self._senders[batch.number]
@@ -338,9 +358,13 @@ class Window:
             with self._lock:
                 del self._acknowledging[batch.number]
 
-    def _leave(self, batch: Batch) -> None:
+    def _leave(self, sender: Sender) -> None:
         with self._lock:
-            del self._senders[batch.number]
+            self._note_doubts(sender)
+            del self._senders[sender.batch.number]
+
+    def _note_doubts(self, sender: Sender) -> None:
+        self._doubts.setdefault(sender.batch.stream.name, Counter()).update(sender.doubts())
 
 
 def _say_not_sent(batch: Batch, number: int) -> None:
