@@ -10,14 +10,17 @@ import logging
 import threading
 import typing as t
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from target_altcraft.errors import TargetError
+from target_altcraft.errors import Braked, TargetError
 
 if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from target_altcraft.batch import Batch
     from target_altcraft.settings import Settings
-    from target_altcraft.summary import Shares, Summary
+    from target_altcraft.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +48,12 @@ class Brakes:
         brakes.rejected()          # after each reject: max_rejects
         brakes.judge("customers")  # max_reject_percent
         brakes.holds(batch)        # canary_rows: True while the stream's first profiles are out
-        brakes.settle(batch)       # before STATE moves on
+        with brakes.settling(batch):
+            ...                    # STATE moves on
 
-    Every "rejected before" counts as rejected. The lock guards all that is counted here; the
-    reader's thread and the workers use it.
+    Every "rejected before" counts as rejected. A brake that has struck stays so: it raises the same
+    error again, but not for a batch that nothing was rejected of. The lock guards all that is
+    counted here; the reader's thread and the workers use it.
 
     Args:
         settings: The run's settings.
@@ -62,6 +67,8 @@ class Brakes:
         self._profiles = 0
         self._rejected = 0
         self._refused: Counter[str] = Counter()  # rejected by Altcraft, by stream
+        self._with_rejects: set[int] = set()  # unsettled batches of which Altcraft rejected some
+        self._struck: dict[str, Braked] = {}  # by stream; that of `max_rejects` by nothing
         self._canaries: dict[str, _Canary] = {}
 
     # max_profiles
@@ -87,28 +94,36 @@ class Brakes:
         """Count rejected records, those that an earlier run rejected as well.
 
         Raises:
-            TargetError: If they are more than `max_rejects`.
+            Braked: If they are more than `max_rejects`.
         """
         with self._lock:
             self._rejected += number
             rejected = self._rejected
         limit = self._settings.max_rejects
-        if limit is None or rejected <= limit:
+        if not number or limit is None or rejected <= limit:
             return
         if self._settings.dry_run:
-            raise TargetError(f"more than max_rejects ({limit}) records would be rejected")
-        raise TargetError(
+            raise Braked(f"more than max_rejects ({limit}) records would be rejected")
+        raise self._strike(
+            "",
             f"{rejected} records were rejected, more than max_rejects ({limit}): rather a wrong "
             f"setting than bad records. They stand in {self._settings.rejects_path}; STATE stays "
-            "before those of the last batch"
+            "before those of the last batch",
         )
+
+    def _strike(self, what: str, why: str) -> Braked:
+        """Return the error of a brake: the first one."""
+        with self._lock:
+            return self._struck.setdefault(what, Braked(why))
 
     # max_reject_percent
 
-    def refused(self, stream: str, number: int) -> None:
-        """Count profiles that Altcraft did not take, beside those that never became any."""
-        with self._lock:
-            self._refused[stream] += number
+    def refused(self, batch: Batch, number: int) -> None:
+        """Count profiles of a batch that Altcraft did not take."""
+        if number:
+            with self._lock:
+                self._refused[batch.stream.name] += number
+                self._with_rejects.add(batch.number)
 
     def judge(self, stream: str, *, unknown: int = 0, least: int = LEAST) -> None:
         """Judge a stream by what is known of it so far.
@@ -119,30 +134,32 @@ class Brakes:
         Args:
             stream: The output stream.
             unknown: How many of the records that were read are not to be counted yet.
-            least: Do not judge fewer profiles.
+            least: Do not judge fewer profiles that Altcraft has answered for.
 
         Raises:
-            TargetError: If too many of them were rejected.
+            Braked: If too many of them were rejected.
         """
+        if stream in self._struck:
+            raise self._struck[stream]
         shares = self._summary.shares(stream)
         with self._lock:
             refused = self._refused[stream]
         answered = shares.delivered + refused + shares.good
-        for rejected, profiles in (
-            (shares.rejected, shares.profiles - unknown),
-            (refused, answered),
+        for rejected, profiles, enough in (
+            (shares.rejected, shares.profiles - unknown, LEAST),
+            (refused, answered, least),
         ):
-            if rejected and profiles >= least and self._are_too_many(rejected, profiles):
-                raise self._stop(stream, rejected, profiles, shares)
+            if rejected and profiles >= enough and self._are_too_many(rejected, profiles):
+                raise self._strike(stream, self._words(stream, rejected, profiles, shares.reason))
 
-    def judge_all(self, unknown: t.Mapping[str, int] | None = None) -> None:
+    def judge_all(self, unknown: Mapping[str, int] | None = None) -> None:
         """Judge every stream.
 
         Args:
             unknown: How many of the records that were read are not to be counted yet, by stream.
 
         Raises:
-            TargetError: If too many of one were rejected.
+            Braked: If too many of one were rejected.
         """
         for stream in self._summary.rejecting():
             self.judge(stream, unknown=(unknown or {}).get(stream, 0))
@@ -151,21 +168,21 @@ class Brakes:
         limit = self._settings.max_reject_percent
         return rejected >= profiles if limit is None else 100 * rejected > limit * profiles
 
-    def _stop(self, stream: str, rejected: int, profiles: int, shares: Shares) -> TargetError:
+    def _words(self, stream: str, rejected: int, profiles: int, reason: str) -> str:
         limit = self._settings.max_reject_percent
         what = f"stream '{stream}': {rejected} of {profiles} profiles were rejected"
         if limit is None:
             what = f"stream '{stream}': all of its {profiles} profiles so far were rejected"
         else:
             what += f", more than max_reject_percent ({limit:g})"
-        why = f" (most often: {shares.reason})" if shares.reason else ""
+        why = f" (most often: {reason})"
         where = "" if self._settings.dry_run else f". They stand in {self._settings.rejects_path}"
         way_on = (
             "set max_reject_percent to 100 to let them pass"
             if limit is None
             else "raise max_reject_percent"
         )
-        return TargetError(
+        return (
             f"{what}{why}: rather a wrong setting than bad records. Nothing more is sent{where}. "
             f"Mend the setting, or {way_on}"
         )
@@ -217,21 +234,32 @@ class Brakes:
             for canary in self._canaries.values():
                 canary.left = 0
 
-    def settle(self, batch: Batch) -> None:
-        """Judge the stream of a batch whose records are all settled, before STATE moves on.
+    @contextmanager
+    def settling(self, batch: Batch) -> Iterator[None]:
+        """Judge the stream of a batch whose records are all settled, around what settles it.
+
+        A batch of which something was rejected is judged before, so that no STATE goes past it. Any
+        other one is settled whatever the verdict on its stream is: all of it was delivered.
 
         Raises:
-            TargetError: If too many of its profiles were rejected.
+            Braked: If too many profiles of its stream were rejected.
         """
         name, ends = batch.stream.name, False
         with self._lock:
+            is_first = batch.number in self._with_rejects
             canary = self._canaries.get(name)
             if canary is not None and batch.number in canary.batches:
                 canary.unsettled -= 1
                 ends = canary.left <= 0 and not canary.unsettled
-        self.judge(name, least=1 if ends else LEAST)
-        if canary is not None:
-            with self._lock:
+        least = 1 if ends else LEAST
+        if is_first:
+            self.judge(name, least=least)
+        yield
+        if not is_first and name not in self._struck:
+            self.judge(name, least=least)
+        with self._lock:
+            self._with_rejects.discard(batch.number)
+            if canary is not None:
                 canary.batches.discard(batch.number)
                 canary.is_judged = canary.is_judged or ends
         if ends:
@@ -241,7 +269,7 @@ class Brakes:
         """Judge every stream when everything is settled.
 
         Raises:
-            TargetError: If too many profiles of one were rejected.
+            Braked: If too many profiles of one were rejected.
         """
         for stream in self._summary.rejecting():
             canary = self._canaries.get(stream)

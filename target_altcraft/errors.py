@@ -7,6 +7,7 @@
     ├── InputError                  mend the tap or its output
     │   └── UndeliverableRecord     ... of one record, and there is no rejects file for it
     ├── OutputError                 stdout (or a file of ours) cannot be written
+    ├── Braked                      too much was rejected: nothing more is sent
     ├── Stopped                     a signal ended the run: exit status 128 + signal
     ├── TaskError                   a task did not deliver its batch
     │   ├── TaskFailed              ... and said so
@@ -86,6 +87,10 @@ class UndeliverableRecord(InputError):
 
 class OutputError(TargetError):
     """Something this target must write cannot be written."""
+
+
+class Braked(TargetError):
+    """Too many records were rejected; what is not on the wire yet is not sent."""
 
 
 class Stopped(TargetError):

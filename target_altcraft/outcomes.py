@@ -188,9 +188,10 @@ class Outcomes:
         finally:  # they were delivered, even if that cannot be written down
             self.summary.deliver(stream.name, len(origins) - len(bad))
         self._delivered(request.batch, seconds)
-        self.brakes.refused(stream.name, len(bad))
-        self.brakes.rejected(len(bad))
-        self.brakes.judge(stream.name)
+        if bad:
+            self.brakes.refused(request.batch, len(bad))
+            self.brakes.rejected(len(bad))
+            self.brakes.judge(stream.name)
 
     # Records
 
@@ -200,7 +201,7 @@ class Outcomes:
         Raises:
             TargetError: If it cannot be written, or there are too many.
         """
-        self.brakes.refused(request.batch.stream.name, 1)
+        self.brakes.refused(request.batch, 1)
         origin = request.origins()[0]
         self._set_aside(request.batch.stream, [(origin, rejection.code, rejection.reason)], None)
         request.set_aside = 1

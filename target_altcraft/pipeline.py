@@ -13,7 +13,7 @@ from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.delivery.recall import recall
 from target_altcraft.delivery.scenario import check_scenario
 from target_altcraft.delivery.window import Window
-from target_altcraft.errors import OutputError
+from target_altcraft.errors import Braked, OutputError
 from target_altcraft.misspelt import nearest
 from target_altcraft.outcomes import Outcomes
 from target_altcraft.progress import Progress
@@ -110,15 +110,15 @@ class Pipeline:
         brakes.handed_over(batch)
         if self.outcomes.dry_run is not None:
             self.outcomes.dry_run.add(batch)
-            brakes.settle(batch)
-            self.router.batch_settled(batch)
+            with brakes.settling(batch):
+                self.router.batch_settled(batch)
         else:
             self._window.offer(batch)
 
     def _batch_settled(self, batch: Batch) -> None:
-        self.outcomes.brakes.settle(batch)
-        self.router.batch_settled(batch)
-        self._checkpoints.settle(batch.number)
+        with self.outcomes.brakes.settling(batch):
+            self.router.batch_settled(batch)
+            self._checkpoints.settle(batch.number)
 
     def _write_state(self, state: bytes, place: int) -> None:
         """Emit a STATE: a whole line on stdout, flushed.
@@ -235,8 +235,10 @@ class Pipeline:
         """Await what is in flight after a failure, and say what else failed or was abandoned.
 
         If it was the input that failed, batches that are full are sent first: with a journal, their
-        records may still be waiting for its word.
+        records may still be waiting for its word. After a brake nothing more is sent.
         """
+        if isinstance(error, Braked):
+            self._window.fail(error)
         if self._window.is_sound():
             try:
                 self.router.judge_lot()

@@ -453,6 +453,35 @@ def test_a_broken_line_while_the_first_profiles_are_out_loses_no_full_batch(
     assert submitted(sandbox) == list(range(6))
 
 
+@pytest.mark.usefixtures("rejecting")
+@pytest.mark.parametrize("limit", ["max_rejects", "max_reject_percent"])
+def test_rejects_at_reading_while_the_first_profiles_are_out_drop_the_rest(
+    sandbox: Sandbox, deliver: Deliver, limit: str
+) -> None:
+    sandbox.task_seconds = lambda number, _: 1 if number == 1 else 0
+    messages = [schema(), customer(0), state(1), *map(customer, range(1, 6))]
+    messages += [*map(nobody, range(10, 40)), state(2)]
+    result = deliver(messages, {"canary_rows": 1, "batch_size_rows": 5, limit: 20})
+    assert (result.status, result.bookmarks) == (1, [1]), result.stderr
+    assert f"more than {limit} (20)" in result.error
+    assert submitted(sandbox) == [0]
+    assert any("5 profiles not sent" in line for line in result.log("WARNING"))
+
+
+@pytest.mark.usefixtures("rejecting")
+@pytest.mark.parametrize("limit", ["max_rejects", "max_reject_percent"])
+def test_records_that_wait_for_the_journals_word_are_not_sent_after_a_brake(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path, limit: str
+) -> None:
+    settings = {"journal_path": str(tmp_path / "journal"), "batch_size_rows": 5, limit: 20}
+    messages = [*map(customer, range(400)), *map(nobody, range(600, 1200))]
+    result = deliver([schema(key_properties=["id"]), *messages, state(1)], settings)
+    assert (result.status, result.states) == (1, []), result.stderr
+    assert f"more than {limit} (20)" in result.error
+    if limit == "max_rejects":
+        assert sandbox.tasks == []
+
+
 def test_a_signal_while_the_first_profiles_are_out_drops_the_rest(
     sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
 ) -> None:
