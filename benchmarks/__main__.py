@@ -8,9 +8,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.bench import QUICK, Sizes
 from benchmarks.customers import Inputs
 from benchmarks.measure import HERE, BenchmarkError
-from benchmarks.parts import PARTS, QUICK, Sizes, measure
+from benchmarks.parts import PARTS, measure
 from benchmarks.report import VARY, chart, machine, page, table
 
 

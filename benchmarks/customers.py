@@ -13,6 +13,8 @@ if t.TYPE_CHECKING:
 
 Record = dict[str, t.Any]
 Kind = t.Literal["customers", "wide", "tiny"]
+Bookmark = t.Literal["none", "ascending", "one"]
+"""What `updated_at` is to the tap: no bookmark, one that grows, or one with one value for all."""
 
 STREAM = "customers"
 RENAMES = {
@@ -24,6 +26,7 @@ RENAMES = {
 }
 """Columns of the input and the profile fields they stand for."""
 
+_BOOKMARK = "updated_at"
 _SEED = 20
 _STATE_EVERY = 10_000  # as often as a tap of the SDK says how far it is
 _WIDE_COLUMNS = 60
@@ -41,6 +44,11 @@ _MOSCOW = dt.timezone(dt.timedelta(hours=3))
 _FIRST_SECOND = dt.datetime(2024, 1, 1, tzinfo=_MOSCOW)
 
 
+def updated_at(number: int) -> str:
+    """Return when a customer changed."""
+    return (_FIRST_SECOND + dt.timedelta(seconds=number)).isoformat()
+
+
 def customer(number: int, dice: random.Random) -> Record:
     """Return a record of ten columns."""
     first_name, last_name = dice.choice(_NAMES)
@@ -51,7 +59,7 @@ def customer(number: int, dice: random.Random) -> Record:
         "last_name": last_name,
         "phone": f"+7986{number:07}",
         "birth_date": (_FIRST_DAY + dt.timedelta(days=dice.randrange(20_000))).isoformat(),
-        "updated_at": (_FIRST_SECOND + dt.timedelta(seconds=number)).isoformat(),
+        "updated_at": updated_at(number),
         "city": dice.choice(_CITIES),
         "balance": dice.randrange(10_000_000) / 100,
         "orders": dice.randrange(200),
@@ -80,7 +88,7 @@ _MAKERS: dict[Kind, Callable[[int, random.Random], Record]] = {
 }
 
 
-def schema(kind: Kind) -> Record:
+def schema(kind: Kind, bookmark: Bookmark = "none") -> Record:
     """Return the SCHEMA message of a stream."""
     properties: dict[str, t.Any] = {
         name: {"type": [_json_type(value), "null"]}
@@ -90,12 +98,15 @@ def schema(kind: Kind) -> Record:
     if kind != "tiny":
         properties["birth_date"]["format"] = "date"
         properties["updated_at"]["format"] = "date-time"
-    return {
+    message: Record = {
         "type": "SCHEMA",
         "stream": STREAM,
         "schema": {"type": "object", "properties": properties},
         "key_properties": ["id"],
     }
+    if bookmark != "none":
+        message["bookmark_properties"] = [_BOOKMARK]
+    return message
 
 
 def _json_type(value: object) -> str:
@@ -103,13 +114,22 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "string")
 
 
-def write_input(path: Path, kind: Kind, records: int) -> None:
+def write_input(
+    path: Path,
+    kind: Kind,
+    records: int,
+    *,
+    bookmark: Bookmark = "none",
+    first: int = 1,
+) -> None:
     """Write what a tap would: a SCHEMA, the records, and now and then a STATE.
 
     Args:
         path: File to write.
         kind: Which customers.
         records: How many.
+        bookmark: What the stream's bookmark is.
+        first: The first customer's number.
     """
     dice = random.Random(_SEED)
     make = _MAKERS[kind]
@@ -118,17 +138,20 @@ def write_input(path: Path, kind: Kind, records: int) -> None:
         def write(message: Record) -> None:
             file.write(json.dumps(message) + "\n")  # letters beyond ASCII escaped, as taps do
 
-        write(schema(kind))
-        for number in range(1, records + 1):
+        write(schema(kind, bookmark))
+        for number in range(first, first + records):
+            record = make(number, dice)
+            if bookmark == "one":
+                record[_BOOKMARK] = updated_at(0)
             write(
                 {
                     "type": "RECORD",
                     "stream": STREAM,
-                    "record": make(number, dice),
+                    "record": record,
                     "time_extracted": "2024-05-01T00:00:00+00:00",
                 }
             )
-            if number % _STATE_EVERY == 0 or number == records:
+            if number % _STATE_EVERY == 0 or number == first + records - 1:
                 write({"type": "STATE", "value": {"bookmarks": {STREAM: {"id": number}}}})
 
 
@@ -136,15 +159,17 @@ class Inputs:
     """Input files in a folder, each written when it is first asked for.
 
     Args:
-        folder: An existing folder.
+        folder: An existing folder, for other files of the benchmark too.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
-    def path(self, kind: Kind, records: int) -> Path:
+    def path(
+        self, kind: Kind, records: int, *, bookmark: Bookmark = "none", first: int = 1
+    ) -> Path:
         """Return the file of so many customers of a kind."""
-        path = self._folder / f"{kind}-{records}.singer"
+        path = self.folder / f"{kind}-{records}-{bookmark}-{first}.singer"
         if not path.exists():
-            write_input(path, kind, records)
+            write_input(path, kind, records, bookmark=bookmark, first=first)
         return path

@@ -34,7 +34,9 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "settings.md")
 BEGIN, END = "settings:begin", "settings:end"
 
 _INDENT = 4  # of a loader's keys in meltano.yml
-_KINDS = {"number": "decimal"}  # Meltano's name, where it is not JSON Schema's
+_KINDS = {"number": "string"}
+"""Meltano's name, where it is not JSON Schema's. Its `decimal` would be the one: Meltano 4.4 cannot
+write one that the environment gives into the configuration file. A text becomes a number here."""
 
 
 class OutputError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 _SWITCH_SECONDS = 0.001
@@ -13,11 +14,14 @@ answer take a worker dozens of turns; at Python's 5 ms each, finished batches wo
 def main() -> None:
     """Run the command line."""
     gc.disable()  # what imports make is here to stay; looking for garbage in it costs start-up time
+    from target_altcraft.environment import log_level_fault  # noqa: PLC0415
     from target_altcraft.target import TargetAltcraft  # noqa: PLC0415
 
     gc.freeze()
     gc.enable()
     sys.setswitchinterval(_SWITCH_SECONDS)
+    if fault := log_level_fault(os.environ):
+        sys.exit(f"Error: {fault}")
     TargetAltcraft.cli()
 
 

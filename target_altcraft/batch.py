@@ -70,7 +70,7 @@ class Batch:
     a value hold records of one customer. `after` are the numbers of batches that hold an earlier
     record of one of its customers. `held` are the bytes that it keeps in memory: its body, and the
     tap's lines where the rejects file needs them. `mapping` is that of all its entries: a batch is
-    delivered under one.
+    delivered under one. It is full with `most_rows` entries.
     """
 
     number: int
@@ -85,6 +85,7 @@ class Batch:
     origins: list[Origin] = field(default_factory=list, repr=False)
     identities: set[str] = field(default_factory=set, repr=False)
     after: set[int] = field(default_factory=set)
+    most_rows: int = 0
 
     def __str__(self) -> str:
         """Name the batch for a message."""
@@ -117,7 +118,7 @@ class OpenBatches:
     closed first: before a batch, those that hold an earlier record of one of its customers.
 
     Args:
-        max_rows: Most entries of a batch.
+        max_rows: Returns how many entries the next batch of a stream may have.
         limit: Most bytes of a body.
         token: API token, part of every body.
         next_number: Called when a batch is opened; returns its number.
@@ -127,7 +128,7 @@ class OpenBatches:
     def __init__(
         self,
         *,
-        max_rows: int,
+        max_rows: Callable[[str], int],
         limit: SizeLimit,
         token: str,
         next_number: Callable[[], int],
@@ -170,7 +171,7 @@ class OpenBatches:
         batch.size += size
         batch.held += held
         self._held += held
-        if len(batch.entries) == self._max_rows:
+        if len(batch.entries) == batch.most_rows:
             self._close(batch)
 
     def _with_room(self, stream: StreamSettings, size: int, held: int, identity: str) -> Batch:
@@ -234,6 +235,7 @@ class OpenBatches:
             held=around.size - 1,
             mapping=0,
             space=space,
+            most_rows=self._max_rows(stream.name),
         )
         self._held += batch.held
         self._open[stream.name] = batch

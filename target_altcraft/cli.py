@@ -13,8 +13,10 @@ from singer_sdk.exceptions import ConfigValidationError, InvalidJSONSchema, Sing
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
+from target_altcraft.hang_up import SCROLL_PAST, hang_up
 from target_altcraft.log import mask_token, silence_libraries
 from target_altcraft.settings import check_report_folder, reportable
+from target_altcraft.wakeup import Wakeup
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,23 +66,20 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         The exit status: 0, 1 after a failure, 128 + signal after a signal.
     """
     silence_libraries()
+    source = file_input or sys.stdin
     try:
         target = make()
-    except ConfigValidationError as error:
-        logger.error("settings: %s", "; ".join(error.errors))  # noqa: TRY400
-        return FAILED
-    except Exception as error:  # noqa: BLE001 - one message, whatever it was
-        logger.error("%s", message(error))  # noqa: TRY400
-        return FAILED
-    mask_token(target.settings.token)
-    try:
+        mask_token(target.settings.token)
         check_report_folder(target.settings)
-        refuse_own_rejects(target.settings, file_input or sys.stdin)
+        refuse_own_rejects(target.settings, source)
         pipeline = target.pipeline
     except Exception as error:  # noqa: BLE001 - one message, whatever it was
-        _say(error)
+        wakeup = Wakeup()
+        was_cut = hang_up(source, wakeup)
+        wakeup.close()
+        _say(error, was_cut=was_cut)
         return FAILED
-    status, failure = 0, None
+    status, failure, was_cut = 0, None, False
     try:
         pipeline.prepare()
         target.listen(file_input)
@@ -88,7 +87,10 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         failure = error
         status = _SIGNAL_EXIT + error.signum if isinstance(error, Stopped) else FAILED
         pipeline.fail(error)
-        _say(error)
+        was_cut = hang_up(source, target.reader.wakeup)
+    pipeline.say_what_became()
+    if failure is not None:
+        _say(failure, was_cut=was_cut)
     _write_report(target, status, None if failure is None else message(failure))
     if isinstance(failure, OutputError) or pipeline.has_threads():
         # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
@@ -156,7 +158,9 @@ def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
             )
 
 
-def _say(error: BaseException) -> None:
+def _say(error: BaseException, *, was_cut: bool = False) -> None:
+    if was_cut:
+        logger.warning(SCROLL_PAST)
     logger.error("%s", message(error))
     for line in traceback.format_tb(error.__traceback__):
         logger.debug("%s", line.rstrip())  # frames only: an exception's text may hold a value
@@ -175,6 +179,8 @@ def message(error: BaseException) -> str:
     """Return the one line that tells the user what ended the run."""
     if isinstance(error, InvalidJSONSchema):
         return "a SCHEMA message holds no valid JSON schema; mend the tap's catalog"
+    if isinstance(error, ConfigValidationError):
+        return f"settings: {'; '.join(error.errors)}"
     if isinstance(error, (TargetError, SingerSDKError, InvalidInputLine)):
         return str(error)
     if isinstance(error, MemoryError):

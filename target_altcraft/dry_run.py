@@ -5,8 +5,6 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from target_altcraft.errors import TargetError
-
 if t.TYPE_CHECKING:
     from target_altcraft.batch import Batch
     from target_altcraft.summary import Summary
@@ -21,16 +19,10 @@ class _Stream:
 
 
 class DryRun:
-    """Counts the batches that a dry run does not send.
+    """Counts the batches that a dry run does not send."""
 
-    Args:
-        most: Setting `max_rejects`; None if unlimited.
-    """
-
-    def __init__(self, most: int | None) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._streams: dict[str, _Stream] = {}
-        self._rejects = 0
 
     def add(self, batch: Batch) -> None:
         """Count a batch that would go out now."""
@@ -39,16 +31,6 @@ class DryRun:
         stream.batches += 1
         stream.bytes += batch.size
         stream.largest = max(stream.largest, batch.size)
-
-    def reject(self) -> None:
-        """Count a record that would be set aside.
-
-        Raises:
-            TargetError: If there are more than `max_rejects`.
-        """
-        self._rejects += 1
-        if self._most is not None and self._rejects > self._most:
-            raise TargetError(f"more than max_rejects ({self._most}) records would be rejected")
 
     def table(self, summary: Summary) -> list[str]:
         """Return the lines of a table with one row per stream."""

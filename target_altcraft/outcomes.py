@@ -7,6 +7,7 @@ import itertools
 import threading
 import typing as t
 
+from target_altcraft.brakes import Brakes
 from target_altcraft.codec import decode_json
 from target_altcraft.delivery.request import Request, State
 from target_altcraft.dry_run import DryRun
@@ -16,7 +17,7 @@ from target_altcraft.memory.versions import id_of, source_digest
 from target_altcraft.receipts import Receipts
 from target_altcraft.rejects import Reject, Rejects
 from target_altcraft.report import Report
-from target_altcraft.summary import Summary
+from target_altcraft.summary import REJECTED_BEFORE, Summary
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,16 +51,17 @@ class Outcomes:
     def __init__(self, settings: Settings, delivered: Callable[[Batch, float], None]) -> None:
         writes = not settings.dry_run
         self.summary = Summary()
+        self.brakes = Brakes(settings, self.summary)
         self.memory: Memory | None = None
         self.rejects: Rejects | None = None
         self.receipts: Receipts | None = None
         if settings.journal_path is not None:
             self.memory = Memory(settings, read_only=not writes)
         if writes and settings.rejects_path is not None:
-            self.rejects = Rejects(settings.rejects_path, settings.max_rejects)
+            self.rejects = Rejects(settings.rejects_path)
         if writes and settings.receipts_path is not None:
             self.receipts = Receipts(settings.receipts_path)
-        self.dry_run = DryRun(settings.max_rejects) if settings.dry_run else None
+        self.dry_run = DryRun() if settings.dry_run else None
         self.report = Report(settings.report_path if writes else None)
         self._delivered = delivered
         self._numbers = itertools.count(1)
@@ -161,12 +163,16 @@ class Outcomes:
             items: Its results for single profiles; None if they cannot be attributed.
             faults: Those that were not imported.
             seconds: What the task took.
+
+        Raises:
+            TargetError: If a file cannot be written, or too much was rejected.
         """
         stream, origins = request.batch.stream, request.origins()
         bad = {fault.position for fault in faults}
         self._set_aside(
             stream, [(origins[f.position], f.kind, f.text) for f in faults], request.task_id
         )
+        request.set_aside = len(bad)
         if self.receipts is not None and items is not None:
             self.receipts.add(
                 stream,
@@ -177,9 +183,14 @@ class Outcomes:
                     if position not in bad
                 ),
             )
-        request.completed(tuple(bad))
-        self.summary.deliver(stream.name, len(origins) - len(bad))
+        try:
+            request.completed(tuple(bad))
+        finally:  # they were delivered, even if that cannot be written down
+            self.summary.deliver(stream.name, len(origins) - len(bad))
         self._delivered(request.batch, seconds)
+        self.brakes.refused(stream.name, len(bad))
+        self.brakes.rejected(len(bad))
+        self.brakes.judge(stream.name)
 
     # Records
 
@@ -189,9 +200,13 @@ class Outcomes:
         Raises:
             TargetError: If it cannot be written, or there are too many.
         """
-        self.reject(request.batch.stream, request.origins()[0], rejection)
+        self.brakes.refused(request.batch.stream.name, 1)
+        origin = request.origins()[0]
+        self._set_aside(request.batch.stream, [(origin, rejection.code, rejection.reason)], None)
+        request.set_aside = 1
         if self.memory is not None and request.in_doubt:
             self.memory.sent.forget(request.number)
+        self.brakes.rejected()
 
     def reject(self, stream: StreamSettings, origin: Origin, rejection: Rejection) -> None:
         """Set one record aside.
@@ -200,17 +215,16 @@ class Outcomes:
             TargetError: If it cannot be written, or there are too many.
         """
         self._set_aside(stream, [(origin, rejection.code, rejection.reason)], None)
+        self.brakes.rejected()
 
-    def count_rejected_before(self) -> None:
-        """Count a record that an earlier run rejected, as far as brakes are concerned.
+    def count_rejected_before(self, stream: str) -> None:
+        """Count a record that an earlier run rejected; every brake counts it as rejected.
 
         Raises:
             TargetError: If there are too many.
         """
-        if self.rejects is not None:
-            self.rejects.count_before()
-        elif self.dry_run is not None:
-            self.dry_run.reject()
+        self.summary.skip(stream, REJECTED_BEFORE)
+        self.brakes.rejected()
 
     def count_reject(self, stream: str, code: str) -> None:
         """Count a record that would be set aside, in a dry run.
@@ -219,8 +233,7 @@ class Outcomes:
             TargetError: If there would be too many.
         """
         self.summary.reject(stream, code)
-        if self.dry_run is not None:
-            self.dry_run.reject()
+        self.brakes.rejected()
 
     def _set_aside(
         self,
@@ -230,14 +243,14 @@ class Outcomes:
     ) -> None:
         if self.rejects is None or not records:
             return
-        for _, code, _ in records:
-            self.summary.reject(stream.name, code)
         self.rejects.add(
             [
                 Reject(origin.message, stream.name, code, text, task_id)
                 for origin, code, text in records
             ]
         )
+        for _, code, _ in records:
+            self.summary.reject(stream.name, code)
         if self.memory is not None:
             memory = self.memory.stream(stream.name)
             for origin, _, _ in records:
@@ -255,6 +268,7 @@ class Outcomes:
             self.count_reject(stream.name, fault[0])
             return
         self._set_aside(stream, [(origin, *fault)], leftover.task_id)
+        self.brakes.rejected()
 
     def receive_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, position: int

@@ -13,11 +13,11 @@ from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.delivery.recall import recall
 from target_altcraft.delivery.scenario import check_scenario
 from target_altcraft.delivery.window import Window
-from target_altcraft.errors import OutputError, TargetError
+from target_altcraft.errors import OutputError
+from target_altcraft.misspelt import nearest
 from target_altcraft.outcomes import Outcomes
 from target_altcraft.progress import Progress
 from target_altcraft.router import Router
-from target_altcraft.settings import nearest
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,6 @@ class Pipeline:
         limit = SizeLimit(settings.batch_size_bytes)
         self._reader = reader
         self._handed_over = handed_over
-        self._profiles = 0
         self._covered: int | None = None  # place in the input that the last printed STATE covers
         self._checkpoints = Checkpoints(self._write_state)
         self._window = Window(
@@ -74,11 +73,12 @@ class Pipeline:
             limit,
             reader.wakeup,
             self.outcomes,
+            holds=self.outcomes.brakes.holds,
             settled=self._batch_settled,
             tick=self._say_progress,
         )
         self._batches = OpenBatches(
-            max_rows=settings.batch_size_rows,
+            max_rows=partial(self.outcomes.brakes.room, most=settings.batch_size_rows),
             limit=limit,
             token=settings.token,
             next_number=self._checkpoints.open_batch,
@@ -103,31 +103,20 @@ class Pipeline:
             self._window.run_errands([partial(check_scenario, stream=stream, window=self._window)])
 
     def _hand_over(self, batch: Batch) -> None:
+        brakes = self.outcomes.brakes
         self._handed_over(batch)
-        self._count(batch)
+        self.outcomes.summary.batched[batch.stream.name] += len(batch.entries)
+        brakes.batched(batch)
+        brakes.handed_over(batch)
         if self.outcomes.dry_run is not None:
             self.outcomes.dry_run.add(batch)
+            brakes.settle(batch)
             self.router.batch_settled(batch)
         else:
             self._window.offer(batch)
 
-    def _count(self, batch: Batch) -> None:
-        """Count a batch's profiles.
-
-        Raises:
-            TargetError: If they would be more than `max_profiles`.
-        """
-        limit = self.settings.max_profiles
-        self.outcomes.summary.batched[batch.stream.name] += len(batch.entries)
-        self._profiles += len(batch.entries)
-        if limit is not None and self._profiles > limit:
-            raise TargetError(
-                f"{batch} would bring this run to {self._profiles} profiles, more than "
-                f"max_profiles ({limit}); it was not sent. If so many are right, raise "
-                "max_profiles; if not, look at the tap's bookmark"
-            )
-
     def _batch_settled(self, batch: Batch) -> None:
+        self.outcomes.brakes.settle(batch)
         self.router.batch_settled(batch)
         self._checkpoints.settle(batch.number)
 
@@ -147,8 +136,9 @@ class Pipeline:
         if memory is not None:
             memory.cover(place)
         try:
-            sys.stdout.buffer.write(state + b"\n")
-            sys.stdout.buffer.flush()
+            with self._progress.aside():
+                sys.stdout.buffer.write(state + b"\n")
+                sys.stdout.buffer.flush()
         except (OSError, ValueError, AttributeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is closed"
             again = (
@@ -165,7 +155,8 @@ class Pipeline:
     def tick(self) -> None:
         """Do what is due while the input is read; called before each wait for it."""
         self._window.check()
-        self.router.judge_lot()
+        self._window.send_parked()
+        self.router.judge_lot(may_wait=False)
         self._batches.close_aged()
         self._progress.tick()
 
@@ -218,9 +209,11 @@ class Pipeline:
         """
         self.router.judge_lot()
         self._batches.close_all()
+        self.outcomes.brakes.input_ended()
         self._window.drain()
         self._window.check()
         self._window.close()
+        self.outcomes.brakes.judge_at_end()
         if self.outcomes.memory is not None and not self.settings.dry_run:
             self.outcomes.memory.end_well(
                 self.router.streams_seen,
@@ -231,10 +224,24 @@ class Pipeline:
             if name not in self.router.streams_seen:
                 hint = nearest(name, self.router.streams_seen)
                 logger.warning("streams.%s: no such stream came%s", name, hint)
-        self._log_summary()
+        if self._reader.was_empty:
+            logger.warning(
+                "the input held no message: the tap wrote nothing, not even a SCHEMA. Look at the "
+                "tap's log"
+            )
+        self._progress.close()
 
     def fail(self, error: BaseException) -> None:
-        """Await what is in flight after a failure, and say what else failed or was abandoned."""
+        """Await what is in flight after a failure, and say what else failed or was abandoned.
+
+        If it was the input that failed, batches that are full are sent first: with a journal, their
+        records may still be waiting for its word.
+        """
+        if self._window.is_sound():
+            try:
+                self.router.judge_lot()
+            except Exception as another:  # noqa: BLE001 - the first failure is what is raised
+                self._window.fail(another)
         self._window.drain()
         self._window.say_unraised(error)
         again = "a rerun without journal_path sends these again"
@@ -245,14 +252,16 @@ class Pipeline:
             logger.error("abandoned: %s; Altcraft may still complete it, and %s", line, again)
         for line in delivered:
             logger.error("%s was delivered, but its STATE could not be written to stdout", line)
-        self._log_summary()
+        if not self.settings.dry_run:
+            self.outcomes.summary.account(self._window.doubts())
+        self._progress.close()
 
     def has_threads(self) -> bool:
         """Tell whether a worker is still in a request, after the end."""
         return self._window.has_threads()
 
-    def _log_summary(self) -> None:
-        self._progress.close()
+    def say_what_became(self) -> None:
+        """Log the counts of each stream, after the end in whatever way."""
         for line in self.outcomes.summary.lines():
             logger.info(line)
         if self.outcomes.dry_run is not None:
@@ -260,3 +269,14 @@ class Pipeline:
                 logger.info(line)
         for level, line in self.outcomes.summary.subscription_lines():
             logger.log(level, line)
+        rejected = self.outcomes.summary.rejected()
+        if rejected and self.outcomes.rejects is not None:
+            ((code, number),) = rejected.most_common(1)
+            logger.warning(
+                "records rejected: %d, most often for '%s' (%d). They stand in %s, each with its "
+                "reason; mend and replay them",
+                rejected.total(),
+                code,
+                number,
+                self.settings.rejects_path,
+            )

@@ -7,10 +7,11 @@ import os
 import sys
 import time
 import typing as t
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from tqdm import tqdm
 
@@ -71,7 +72,14 @@ class Progress:
                 f": {', '.join(in_flight)}" if in_flight else "",
             )
 
+    def aside(self) -> AbstractContextManager[object]:
+        """Keep the live line out of the way while something is written to the terminal's stdout."""
+        if self._bar is None or not sys.stdout.isatty():
+            return nullcontext()
+        return self._bar.external_write_mode()
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         self.tick()
         self._live.close()
+        self._bar = None

@@ -28,7 +28,8 @@ class LineReader(GenericSingerReader[str]):
     """Reads lines as bytes and waits where signals, workers and timers can wake it.
 
     `tick` is called between reads, at least once a second; what it raises ends the reading. `line`
-    is the line that is being handled, and `line_number` counts from 1. `wakeup` opens its pipe when
+    is the line that is being handled, and `line_number` counts from 1. `was_empty` tells, at the
+    end of an input, that it held no message. `wakeup` opens its pipe when
     it is first waited on; who waits on it last closes it.
     """
 
@@ -40,6 +41,7 @@ class LineReader(GenericSingerReader[str]):
         self.tick: Callable[[], None] = lambda: None
         self.line_number = 0
         self.line = b""
+        self.was_empty = False
 
     def process_lines(
         self,
@@ -80,6 +82,7 @@ class LineReader(GenericSingerReader[str]):
                 ) from None
             callback(message)
             counts[kind] += 1
+        self.was_empty = not any(counts.values())
         return Counter({kind: number for kind, number in counts.items() if number})
 
     def _decode_slowly(self, line: bytes) -> t.Any:  # noqa: ANN401 - whatever stands there

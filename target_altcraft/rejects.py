@@ -10,7 +10,6 @@ import typing as t
 import msgspec
 
 from target_altcraft.codec import decode_json, encode_text, members
-from target_altcraft.errors import TargetError
 from target_altcraft.files import JsonLines
 
 _BLANKS = b" \t\r\n\xef\xbb\xbf"
@@ -36,17 +35,14 @@ class Reject(msgspec.Struct, frozen=True):
 class Rejects:
     """The rejects file: valid Singer messages, each stream's SCHEMA before its first record.
 
-    Its lock guards the number of rejects and the schemas already written.
+    Its lock guards the schemas already written, and keeps each before its records.
 
     Args:
         path: Setting `rejects_path`.
-        most: Setting `max_rejects`; None if unlimited.
     """
 
-    def __init__(self, path: str, most: int | None) -> None:
+    def __init__(self, path: str) -> None:
         self._file = JsonLines(path, "rejects_path")
-        self._most = most
-        self._number = 0
         self._schemas: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
@@ -60,12 +56,10 @@ class Rejects:
 
         Raises:
             OutputError: If they cannot be written.
-            TargetError: If there are more than `max_rejects` in this run.
         """
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
         lines: list[bytes] = []
         with self._lock:
-            self._number += len(rejects)
             for reject in rejects:
                 lines += self._schemas_before(reject.message)
                 rejection = {
@@ -77,7 +71,6 @@ class Rejects:
                 }
                 lines.append(_with_rejection(reject.message, encode_text(rejection)))
             self._file.append(lines)
-            self._check()
 
     def _schemas_before(self, message: bytes) -> list[bytes]:
         """Return the SCHEMA messages that must stand before a RECORD, if they do not yet."""
@@ -90,24 +83,6 @@ class Rejects:
             return [schema.strip(_BLANKS) for schema in schemas.values()]
         schema = self._schemas.pop(stream, None)
         return [] if schema is None else [schema.strip(_BLANKS)]
-
-    def count_before(self) -> None:
-        """Count a record that an earlier run rejected, just as it is.
-
-        Raises:
-            TargetError: If there are more than `max_rejects` in this run.
-        """
-        with self._lock:
-            self._number += 1
-            self._check()
-
-    def _check(self) -> None:
-        if self._most is not None and self._number > self._most:
-            raise TargetError(
-                f"{self._number} records were rejected, more than max_rejects ({self._most}): "
-                f"rather a wrong setting than bad records. They stand in {self._file.path}; "
-                "STATE stays before those of the last batch"
-            )
 
     def close(self) -> None:
         """Close the file."""

@@ -9,21 +9,23 @@ from __future__ import annotations
 import logging
 import typing as t
 from collections import deque
+from operator import length_hint
 
 import msgspec
 
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, TaskError, UndeliverableRecord
-from target_altcraft.memory.stream import SEND, Arrival, Verdict
+from target_altcraft.memory.stream import DELIVERED_BEFORE, SEND, Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES
 from target_altcraft.names import visible
 from target_altcraft.profile import NO_ORIGIN, Origin
 from target_altcraft.rejects import IN_DOUBT, rejection_of
 from target_altcraft.results import item_fault
 from target_altcraft.route import make_route, marks_deleted
+from target_altcraft.summary import DELETED, DROPPED, NO_STREAM
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from target_altcraft.batch import Batch, OpenBatches
     from target_altcraft.checkpoint import Checkpoints
@@ -36,11 +38,11 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOT = 1000
-"""Most records of a lot."""
+_LOT, _MOST = 1000, 5000
+"""Records of a lot: as a rule, and while the journal is busy."""
+_JUDGED_EVERY = 1000
+"""After so many records the streams are judged by what was rejected of them."""
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
-NO_STREAM = "no such output stream"
-DROPPED = "dropped by the stream map"
 
 
 class _State(t.NamedTuple):
@@ -178,7 +180,7 @@ class Router:
             self._summary.read[route.name] += 1
             column = route.deleted_column
             if is_deleted or (column is not None and marks_deleted(record.get(column))):
-                self._summary.skip(route.name, "deleted at the source")
+                self._summary.skip(route.name, DELETED)
                 continue
             try:
                 self._take(route, record, rejection, line)
@@ -187,6 +189,9 @@ class Router:
             except RecursionError:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 self._set_aside(route, Origin(self._message(line)), too_deep)
+        if self.place % _JUDGED_EVERY == 0:
+            self.judge_lot()
+            self._outcomes.brakes.judge_all()
 
     def _routes_of_replay(self, routes: list[Route], rejection: Mapping[str, t.Any]) -> list[Route]:
         """Return the routes that a replayed reject takes: the one that rejected it."""
@@ -245,7 +250,7 @@ class Router:
         origin = Origin(message, key, version, self.place, memory.row.mapping)
         self._lot.append((route, Arrival(record, entry, origin, rejection)))
         if len(self._lot) >= _LOT:
-            self.judge_lot()
+            self.judge_lot(may_wait=False)
 
     def _send(self, route: Route, entry: Entry, origin: Origin) -> None:
         """Put an entry into its stream's batch.
@@ -273,6 +278,7 @@ class Router:
         if self._lot:
             self._lot.append(_State(text, self.place))
         else:
+            self._outcomes.brakes.judge_all()
             self._checkpoints.add(text, self.place)
 
     def _say_what_cannot_be_told(self, value: t.Any) -> None:  # noqa: ANN401
@@ -299,22 +305,19 @@ class Router:
         if self._outcomes.memory is not None:
             self._settled.append(batch)
 
-    def judge_lot(self) -> None:
-        """Ask the journal about the records that wait, and bring them on their way."""
-        lot, self._lot = self._lot, []
-        if not lot:
+    def judge_lot(self, *, may_wait: bool = True) -> None:
+        """Ask the journal about the records that wait; or let more gather while it is busy."""
+        memory, lot = self._outcomes.memory, self._lot
+        is_put_off = not may_wait and len(lot) < _MOST and memory is not None and memory.is_busy
+        if is_put_off or not lot:
             return
+        self._lot = []
         self._collect_settled()
-        arrivals: dict[str, list[Arrival]] = {}
-        memories: dict[str, StreamMemory] = {}
-        for item in lot:
-            if not isinstance(item, _State):
-                route, arrival = item
-                arrivals.setdefault(route.name, []).append(arrival)
-                memories[route.name] = t.cast("StreamMemory", route.memory)
-        judged = {name: iter(memories[name].judge(its)) for name, its in arrivals.items()}
+        judged = self._judged([item for item in lot if not isinstance(item, _State)])
         for item in lot:
             if isinstance(item, _State):
+                left = {name: length_hint(rest) for name, rest in judged.items()}
+                self._outcomes.brakes.judge_all(left)
                 self._checkpoints.add(item.text, item.place)
                 continue
             route, arrival = item
@@ -324,9 +327,22 @@ class Router:
                     self._send(route, arrival.entry, arrival.origin)
                 except Rejection as rejection:
                     self._set_aside(route, arrival.origin, rejection)
-                    memories[route.name].settled([arrival.origin.version])
-            else:
+                    t.cast("StreamMemory", route.memory).settled([arrival.origin.version])
+            elif judgement != DELIVERED_BEFORE:
                 self._follow(route, arrival, judgement)
+
+    def _judged(self, lot: Sequence[tuple[Route, Arrival]]) -> dict[str, Iterator[Judgement]]:
+        """Return judgements by stream; those of `DELIVERED_BEFORE` are counted already."""
+        lots: dict[str, tuple[Route, list[Arrival]]] = {}
+        for route, arrival in lot:
+            lots.setdefault(route.name, (route, []))[1].append(arrival)
+        judged: dict[str, Iterator[Judgement]] = {}
+        for name, (route, arrivals) in lots.items():
+            judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
+            judged[name] = iter(judgements)
+            if known := judgements.count(DELIVERED_BEFORE):
+                self._summary.skip(name, Verdict.DELIVERED_BEFORE.value, known)
+        return judged
 
     def _collect_settled(self) -> None:
         memory = self._outcomes.memory
@@ -427,8 +443,7 @@ class Router:
                 "rejected by an earlier run and has not changed. Mend it, drop it by a stream map, "
                 "or set rejects_path to have such records set aside",
             )
-        self._summary.skip(route.name, Verdict.REJECTED_BEFORE.value)
-        self._outcomes.count_rejected_before()
+        self._outcomes.count_rejected_before(route.name)
 
     def _reject_leftover(self, route: Route, origin: Origin, judgement: Judgement) -> None:
         """Set aside a record that a task of an earlier run did not import.

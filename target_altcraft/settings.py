@@ -13,7 +13,6 @@ Names, types, ranges and defaults stand in `settings_schema.py` alone.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import json
 import os
@@ -30,6 +29,7 @@ from target_altcraft import subscriptions
 from target_altcraft.contradictions import contradictions, stream_contradictions
 from target_altcraft.errors import SettingsError
 from target_altcraft.flattened import nested_maps, nested_streams
+from target_altcraft.misspelt import misspelt_names, nearest
 from target_altcraft.settings_schema import (
     RUN_SETTINGS,
     SCHEMA,
@@ -95,6 +95,8 @@ class Settings:
     on_ambiguous_submit: t.Literal["resend", "fail", "skip"]
     rejects_path: str | None
     max_rejects: int | None
+    max_reject_percent: float | None
+    canary_rows: int | None
     receipts_path: str | None
     journal_path: str | None
     journal_keep_days: int | None
@@ -214,27 +216,8 @@ def check(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> list[str]
         lines = dict.fromkeys(_error_line(error) for error in validator.iter_errors(dict(config)))
     except AttributeError:  # the SDK's own schema of stream_maps has a text among its alternatives
         return ["stream_maps is not of a form that the SDK takes"]
-    if lines:
-        return list(lines)
-    return list(_faults(config))
-
-
-def unknown_names(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> Iterator[str]:
-    """Yield a warning for each top-level setting that nobody reads.
-
-    Args:
-        config: Settings by name.
-        schema: JSON schema of all settings.
-    """
-    for name in config:
-        if name not in schema["properties"]:
-            yield f"unknown setting '{name}' is ignored{nearest(name, schema['properties'])}"
-
-
-def nearest(name: str, known: t.Iterable[str]) -> str:
-    """Return a hint at the known name that is most like a wrong one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    lines |= dict.fromkeys(misspelt_names(config, schema))
+    return list(lines) or list(_faults(config))
 
 
 def resolve(config: Mapping[str, t.Any]) -> Settings:

@@ -270,6 +270,24 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
         "description": "More rejected records than this fail the run: rather a wrong setting than "
         "bad records. Unlimited unless set.",
     },
+    "max_reject_percent": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 100,
+        "title": "Most rejects of a stream in percent",
+        "description": "More rejected profiles of a stream than this, in percent of those that "
+        "came so far, fail the run. Judged from 20 records on, at each completed task, every 1,000 "
+        "records, before a STATE and at the end. Unless set, a stream of at least 20 records "
+        "fails the run if all were rejected; 100 lets everything pass.",
+    },
+    "canary_rows": {
+        "type": "integer",
+        "minimum": 1,
+        "title": "First profiles that go alone",
+        "description": "The first so many profiles of each stream go alone: the rest of the stream "
+        "waits for their task to complete. Then the stream is judged by `max_reject_percent`, "
+        "however few they are. All go at once unless set.",
+    },
     "receipts_path": {
         "type": "string",
         "minLength": 1,
@@ -352,6 +370,17 @@ _OVERRIDES = {
     for name, schema in STREAM_SETTINGS.items()
 }
 # A default in here would be injected into every stream and hide the top level's value.
+
+BRAKES = (
+    "dry_run",
+    "baseline",
+    "max_profiles",
+    "max_rejects",
+    "max_reject_percent",
+    "canary_rows",
+)
+"""Settings that keep a run from sending what it should not: none of them may be ignored."""
+SIZES = ("batch_size_rows", "batch_size_bytes", "max_in_flight")
 
 SCHEMA: dict[str, t.Any] = {
     "type": "object",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 import sys
 import typing as t
@@ -23,14 +24,17 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabiliti
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_altcraft import environment, misspelt
 from target_altcraft import settings as settings_module
 from target_altcraft.batch_files import rows
 from target_altcraft.cli import check as check_run
 from target_altcraft.cli import run
 from target_altcraft.codec import as_written, encode_json, is_text
-from target_altcraft.errors import InputError, TargetError, UndeliverableRecord
+from target_altcraft.config_file import read_config_file
+from target_altcraft.errors import InputError, SettingsError, TargetError, UndeliverableRecord
 from target_altcraft.names import near
 from target_altcraft.pipeline import Pipeline
+from target_altcraft.progress import is_for_a_person
 from target_altcraft.reader import LineReader
 from target_altcraft.route import Output
 from target_altcraft.schemas import mended, prepared
@@ -90,11 +94,16 @@ class TargetAltcraft(Target):
         if parse_env_config:
             given |= settings_module.from_environment(os.environ, schema)
         given = settings_module.coerce(given, schema)
-        errors = settings_module.check(given, schema) if validate_config else []
-        if errors:
-            raise ConfigValidationError("; ".join(errors), errors=errors, schema=schema)
-        for warning in settings_module.unknown_names(given, schema):
+        unread = list(environment.unread(os.environ, given, schema, is_read=parse_env_config))
+        if validate_config:
+            errors = settings_module.check(given, schema)
+            errors += [variable.text for variable in unread if variable.is_brake]
+            if errors:
+                raise ConfigValidationError("; ".join(errors), errors=errors, schema=schema)
+        for warning in misspelt.unknown_names(given, schema):
             self.logger.warning(warning)
+        for variable in unread:
+            self.logger.warning(variable.text)
         self.reader = message_reader if isinstance(message_reader, LineReader) else LineReader()
         super().__init__(
             config=given,
@@ -102,6 +111,10 @@ class TargetAltcraft(Target):
             setup_mapper=setup_mapper,
             message_reader=self.reader,
         )
+        if is_for_a_person(os.environ) and "SINGER_SDK_LOG_CONFIG" not in os.environ:
+            # A metric for each batch would push the summary off the screen.
+            is_debugging = self.metrics_logger.isEnabledFor(logging.DEBUG)
+            self.metrics_logger.setLevel(logging.DEBUG if is_debugging else logging.WARNING)
         self._known_schemas: dict[str, tuple[dict[str, t.Any], list[str]]] = {}
         self.max_parallelism = 1  # the SDK's own drain has nothing to do but to end the sinks
 
@@ -362,16 +375,15 @@ class TargetAltcraft(Target):
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> t.Any:  # noqa: ANN401
-        """Read the configuration files, with one message for a file that cannot be read."""
+        """Read the configuration files; one that cannot be read is told with the place."""
+        given = super().cb_config(ctx, param, tuple(each for each in value if each == "ENV"))
         try:
-            return super().cb_config(ctx, param, value)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise click.ClickException(f"the configuration file cannot be read: {why}") from None
-        except (ValueError, TypeError):
-            raise click.ClickException(
-                f"the configuration file is not a JSON object: {', '.join(value)}"
-            ) from None
+            for path in value:
+                if path != "ENV":
+                    given.config |= read_config_file(path)
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+        return given
 
     @classmethod
     def invoke(  # type: ignore[override]

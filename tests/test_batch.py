@@ -71,7 +71,7 @@ class Road:
         self._numbers = itertools.count()
         self._also = hand_over
         self.open = OpenBatches(
-            max_rows=max_rows,
+            max_rows=lambda _stream: max_rows,
             limit=self.limit,
             token=TOKEN,
             next_number=self._next_number,

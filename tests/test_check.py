@@ -473,7 +473,8 @@ def test_journals_that_the_next_run_puts_in_order_are_no_faults(
     with contextlib.closing(sqlite3.connect(old)) as db:
         db.execute("PRAGMA user_version = 1")
         db.execute("PRAGMA application_id = 0x416C7463")
-        db.execute("CREATE TABLE request (id)")
+        db.execute("CREATE TABLE request (id, stream, name, digests, task_id, rejected)")
+        db.execute("CREATE TABLE boundary (stream, bookmark, digests)")
     leave_cut_short(cut)
     found = {}
     for path in (empty, old, cut):

@@ -18,8 +18,8 @@ import singer_sdk.mapper
 import yaml
 from harness import COMMAND, TOKEN, record, schema, state
 
+from target_altcraft import misspelt, settings_schema
 from target_altcraft import settings as settings_module
-from target_altcraft import settings_schema
 from target_altcraft.batch import MAX_AGE_SECONDS
 from target_altcraft.delivery.polling import MISSING_TASK_SECONDS
 from target_altcraft.delivery.request import TRANSITIONS
@@ -176,7 +176,7 @@ def test_every_setting_of_an_example_exists_and_is_right() -> None:
     for recipe, config in configurations():
         whole = {"api_url": "https://altcraft.example", "token": TOKEN, **config}
         assert settings_module.check(whole, schema_) == [], recipe
-        assert list(settings_module.unknown_names(whole, schema_)) == [], recipe
+        assert list(misspelt.unknown_names(whole, schema_)) == [], recipe
 
 
 def test_the_page_of_the_settings_has_the_tables_of_the_readme() -> None:
@@ -640,3 +640,40 @@ def test_the_script_for_cron_lets_one_run_through_at_a_time(tmp_path: Path) -> N
         done = subprocess.run([str(script)], check=False, timeout=60, capture_output=True)
     assert (done.returncode, done.stderr) == (75, b"the last run is still at work\n")
     assert (tmp_path / "state.json").read_text(encoding="utf-8") == '{"bookmark": 1}'
+
+
+def loader_settings(page: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the settings that each example of a loader defines, with their kinds."""
+    for block in blocks_of(page):
+        if block.part == "meltano":
+            yield (
+                block.recipe,
+                {each["name"]: each["kind"] for each in loader(block.text)["settings"]},
+            )
+        elif block.part == "settings":
+            given = yaml.safe_load(block.text)["settings"]
+            yield block.recipe, {each["name"]: each["kind"] for each in given}
+
+
+def test_every_loader_of_the_documentation_defines_every_brake_as_meltano_yml_does() -> None:
+    whole = loader((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    kinds = {each["name"]: each["kind"] for each in whole["settings"]}
+    brakes = {name: kinds[name] for name in (*settings_schema.BRAKES, "resend")}
+    examples = [example for page in PAGES for example in loader_settings(page)]
+    assert {recipe for recipe, _ in examples} == {"production", "parts"}
+    for recipe, defined in examples:
+        assert brakes.items() <= defined.items(), recipe
+        assert all(kinds[name] == kind for name, kind in defined.items()), recipe
+
+
+def test_every_variable_of_a_command_is_a_setting_that_the_loaders_define() -> None:
+    defined = {name for page in PAGES for _, names_ in loader_settings(page) for name in names_}
+    prefix = settings_module.ENV_PREFIX
+    used = {
+        variable.lower()
+        for block in BLOCKS
+        if block.language == "bash"
+        for variable in re.findall(rf"{prefix}(\w+)=", block.text)
+    }
+    assert {"dry_run", "baseline", "max_profiles"} <= used
+    assert used - {"api_url"} <= defined

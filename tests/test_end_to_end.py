@@ -371,13 +371,11 @@ def test_a_configuration_that_cannot_be_read_is_one_message(
 
 
 def test_unknown_settings_and_streams_are_named(deliver: Deliver) -> None:
-    settings = {"batch_size_row": 3, "streams": {"customrs": {"workflow_id": 2}}}
+    settings = {"match_colum": 3, "streams": {"customrs": {"workflow_id": 2}}}
     result = deliver([schema(), customer(1), state(1)], settings)
     assert result.status == 0
     warnings = "\n".join(result.log("WARNING"))
-    assert "unknown setting 'batch_size_row' is ignored (did you mean 'batch_size_rows'?)" in (
-        warnings
-    )
+    assert "unknown setting 'match_colum' is ignored (did you mean 'match_column'?)" in (warnings)
     assert "streams.customrs: no such stream came (did you mean 'customers'?)" in warnings
 
 

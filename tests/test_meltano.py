@@ -6,11 +6,9 @@ pytest's cache folder. The database server is Debian's, a cluster of the test's 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import TOKEN, TargetProcess, wait_for
+from installed import installed
 
 from target_altcraft.sandbox import Sandbox, Workflow
 
@@ -64,19 +63,7 @@ insert into customers values
 @pytest.fixture
 def tap(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
     """The tap's command; the first run of the suite installs it."""
-    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
-    version = ".".join(map(str, sys.version_info[:2]))
-    folder = cache.mkdir(f"tap-postgres-{version}") if cache else tmp_path
-    venv, stamp = folder / "venv", folder / "installed"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text() != TAP:
-            shutil.rmtree(venv, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-            pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, TAP], check=True)
-            stamp.write_text(TAP)
-    return venv / "bin" / "tap-postgres"
+    return installed(pytestconfig, tmp_path, "tap-postgres", TAP) / "tap-postgres"
 
 
 class Postgres:
@@ -420,3 +407,78 @@ def test_the_production_file_has_new_customers_messaged_and_nobody_subscribed_ag
         "stream 'orders': none of its 2 profiles carried a subscription; the scenario reaches only "
         "those whose profile has one already. To subscribe them, set subscriptions"
     )
+
+
+# Meltano itself, where it is installed (`make demo` installs it)
+
+MELTANO = Path(sys.executable).with_name("meltano")
+
+TAP_OF_OURS = """#!{python}
+import json, time
+print(json.dumps({{"type": "SCHEMA", "stream": "customers", "key_properties": ["id"],
+    "schema": {{"type": "object", "properties": {{"id": {{}}, "email": {{}}}}}}}}))
+for number in range({number}):
+    print(json.dumps({{"type": "RECORD", "stream": "customers",
+        "record": {{"id": number, "email": "c%d@example.com" % number}}}}))
+"""
+
+TARGET_OF_OURS = """#!{python}
+import sys
+sys.path.insert(0, {root!r})
+from target_altcraft.__main__ import main
+main()
+"""  # Meltano hides PYTHONPATH
+
+
+@pytest.mark.parametrize("number", [20_000, 10**9])
+def test_under_meltano_an_error_is_an_error_and_tells_what_to_scroll_past(
+    sandbox: Sandbox, tmp_path: Path, number: int
+) -> None:
+    meltano = os.environ.get("MELTANO", str(MELTANO))
+    if not Path(meltano).exists():
+        pytest.skip("Meltano is not installed here")
+    tap, target = tmp_path / "tap", tmp_path / "target"
+    tap.write_text(TAP_OF_OURS.format(python=sys.executable, number=number), encoding="utf-8")
+    target.write_text(TARGET_OF_OURS.format(python=sys.executable, root=str(README.parent)))
+    for program in (tap, target):
+        program.chmod(0o700)
+    (loader,) = yaml.safe_load((README.parent / "meltano.yml").read_text("utf-8"))["plugins"][
+        "loaders"
+    ]
+    (extractor,) = [{"name": "tap-ours", "namespace": "tap_ours", "executable": str(tap)}]
+    del loader["pip_url"]
+    loader["executable"] = str(target)
+    loader["config"] = {"api_url": sandbox.url, "token": TOKEN, "workflow_id": 99}
+    project = {
+        "default_environment": "test",
+        "project_id": "test",
+        "send_anonymous_usage_stats": False,
+        "environments": [{"name": "test"}],
+        "plugins": {"extractors": [extractor], "loaders": [loader]},
+    }
+    (tmp_path / "meltano.yml").write_text(json.dumps(project), encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TARGET_ALTCRAFT_")}
+
+    done = subprocess.run(
+        [meltano, "--log-format=json", "run", "tap-ours", "target-altcraft"],
+        cwd=tmp_path,
+        env={**environment, "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 1
+    log = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    ours = [(x["level"], x["event"]) for x in log if x.get("name") == "target-altcraft"]
+    assert ours[-1][0] == "error", done.stderr
+    assert "there is no scenario with workflow_id 99" in ours[-1][1]
+    others = [x["event"] for x in log[-6:] if x.get("name") != "target-altcraft"]
+    if number > 20_000:
+        assert ours[-2][0] == "warning"
+        assert "scroll past it. The cause is the next line" in ours[-2][1]
+    else:
+        assert "scroll past" not in done.stderr
+        assert "BrokenPipeError" not in done.stderr
+        assert "Loader failed" in others

@@ -42,7 +42,7 @@ def imported_modules(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module or "")
     tops = {name.partition(".")[0] for name in names}
-    return tops - sys.stdlib_module_names - {"target_altcraft"}
+    return tops - sys.stdlib_module_names - {"target_altcraft", "_typeshed"}
 
 
 def imported(paths: t.Iterable[Path]) -> set[str]:

@@ -11,7 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from target_altcraft.answers import STATUS, TaskStatus
-from target_altcraft.delivery.polling import MISSING_TASK_SECONDS, PollPace, TaskWatch
+from target_altcraft.delivery.polling import (
+    MISSING_TASK_SECONDS,
+    PollPace,
+    TaskWatch,
+    UnknownStates,
+)
 from target_altcraft.errors import (
     Abandoned,
     ApiError,
@@ -120,7 +125,7 @@ class Watched:
         self.client = FakeClient(clock, answer, request_seconds)
         self.abandon = Waits(clock, abandon_after)
         self.progress: list[float | None] = []
-        self._watch = TaskWatch(run_settings(**values), "30421978", NAME, 2)
+        self._watch = TaskWatch(run_settings(**values), "30421978", NAME, 2, UnknownStates())
 
     @property
     def elapsed(self) -> float:

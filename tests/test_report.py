@@ -66,6 +66,8 @@ def test_a_report_after_success(sandbox: Sandbox, deliver: Deliver, path: Path) 
             "delivered": 5,
             "rejected": {},
             "skipped": {"deleted at the source": 1},
+            "in_doubt": {},
+            "not_sent": 0,
             "resent": 2,
             "with_subscription": 0,
             "without_subscription": 5,

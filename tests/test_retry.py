@@ -19,7 +19,7 @@ from wire import (
     submitted,
 )
 
-from target_altcraft.delivery.retry import retry
+from target_altcraft.delivery.retry import Notices, retry
 from target_altcraft.errors import (
     Fatal,
     Halted,
@@ -270,18 +270,44 @@ def test_server_that_keeps_saying_at_once_is_not_asked_without_a_pause(clock: Cl
     assert max(halt.waits) <= 0.5
 
 
-def test_waiting_is_told_at_the_first_failure_and_at_growing_intervals(clock: Clock) -> None:
-    halt = Halt(clock)
-    told: list[tuple[float, float]] = []
-    started = clock.now
+def test_waiting_is_told_before_each_wait_with_what_is_left(clock: Clock) -> None:
+    told: list[tuple[int | None, float]] = []
+    errors = [busy(10), busy(20), busy(15)]
+    retry(
+        failing(*errors),
+        (NotAccepted,),
+        500,
+        Halt(clock),
+        lambda error, left: told.append((error.code, left)),
+    )
+    assert told == [(503, 500), (503, 490), (503, 470)]
 
-    def waiting(error: ApiError, left: float) -> None:
-        assert error.code == 503
-        told.append((clock.now - started, left))
+
+def test_failures_are_warned_of_at_first_and_at_growing_intervals(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    started, notices, said = clock.now, Notices(), []
+
+    def failed_(error: ApiError, left: float) -> None:
+        before = len(caplog.messages)
+        notices.failed("batch 1", error, left)
+        notices.failed("batch 2", error, left)  # of another worker
+        said.extend([clock.now - started] * (len(caplog.messages) - before))
 
     with pytest.raises(Fatal):
-        retry(failing(*[busy(1)] * 1000), (NotAccepted,), 500, halt, waiting)
-    assert told == [(0, 500), (30, 470), (90, 410), (210, 290), (450, 50)]
+        retry(failing(*[busy(1)] * 1000), (NotAccepted,), 500, Halt(clock), failed_)
+    assert said == [0, 30, 90, 210, 450]
+    assert [caplog.messages[0], caplog.messages[-1]] == [
+        "batch 1: tasks/status: HTTP 503. It is tried again for 8 minutes (retry_max_seconds)",
+        "batch 1: tasks/status: HTTP 503. It is tried again for 50 s (retry_max_seconds)",
+    ]
+
+    clock.now += 30
+    notices.failed("batch 3", busy(), 300)
+    clock.now += 121  # it was well for a while
+    notices.failed("batch 4", busy(), 300)
+    assert len(caplog.messages) == 6
+    assert caplog.messages[-1].startswith("batch 4: ")
 
 
 def test_waiting_is_not_told_where_nothing_is_waited_for() -> None:

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from target_altcraft.errors import SettingsError
+from target_altcraft.misspelt import nearest, unknown_names
 from target_altcraft.settings import (
     ENV_PREFIX,
     Settings,
@@ -19,10 +20,8 @@ from target_altcraft.settings import (
     coerce,
     from_environment,
     is_loopback,
-    nearest,
     reportable,
     resolve,
-    unknown_names,
 )
 from target_altcraft.settings_schema import (
     RUN_SETTINGS,
@@ -103,6 +102,8 @@ RUN_TABLE: dict[str, tuple[t.Any, t.Any]] = {
     "on_ambiguous_submit": ("string", "resend"),
     "rejects_path": ("string", None),
     "max_rejects": ("integer", None),
+    "max_reject_percent": ("number", None),
+    "canary_rows": ("integer", None),
     "receipts_path": ("string", None),
     "journal_path": ("string", None),
     "journal_keep_days": ("integer", None),
@@ -216,6 +217,8 @@ FROM_FILE: dict[str, t.Any] = {
     "on_ambiguous_submit": "fail",
     "rejects_path": "out/rejects.singer",
     "max_rejects": Decimal(0),
+    "max_reject_percent": Decimal("2.5"),
+    "canary_rows": Decimal(10),
     "receipts_path": "out/receipts.jsonl",
     "journal_path": "out/journal.db",
     "journal_keep_days": Decimal(30),
@@ -262,6 +265,8 @@ FROM_ENVIRONMENT = {
     "on_ambiguous_submit": "fail",
     "rejects_path": "out/rejects.singer",
     "max_rejects": "0",
+    "max_reject_percent": "2.50",
+    "canary_rows": "10",
     "receipts_path": "out/receipts.jsonl",
     "journal_path": "out/journal.db",
     "journal_keep_days": "30",
@@ -458,6 +463,11 @@ BAD: list[tuple[str, t.Any, str]] = [
     ("rejects_path", 5, "must be of type string"),
     ("max_rejects", -1, "must be at least 0"),
     ("max_rejects", "few", "must be of type integer"),
+    ("max_reject_percent", -0.5, "must be at least 0"),
+    ("max_reject_percent", "100.5", "must be at most 100"),
+    ("max_reject_percent", "5 %", "must be of type number"),
+    ("canary_rows", 0, "must be at least 1"),
+    ("canary_rows", "2.5", "must be of type integer"),
     ("receipts_path", "", "must not be empty"),
     ("journal_path", ["x"], "must be of type string"),
     ("report_path", "out/report.pdf", "must end in .html or .json"),
@@ -630,6 +640,38 @@ def test_unknown_top_level_setting_is_a_warning_with_a_hint() -> None:
         "unknown setting 'worklow_id' is ignored (did you mean 'workflow_id'?)",
         "unknown setting 'zzz' is ignored",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("max_profile", "max_profiles"),
+        ("dryRun", "dry_run"),
+        ("dry-run", "dry_run"),
+        ("DRY_RUN", "dry_run"),
+        ("base_line", "baseline"),
+        ("max_reject", "max_rejects"),
+        ("reject_percent", "max_reject_percent"),
+        ("canary", "canary_rows"),
+        ("batch_size", "batch_size_rows"),
+        ("batch_bytes", "batch_size_bytes"),
+        ("in_flight", "max_in_flight"),
+    ],
+)
+def test_unknown_setting_that_looks_like_a_brake_or_a_size_is_an_error(
+    wrong: str, meant: str
+) -> None:
+    why = "a brake or a size must not be ignored"
+    assert complaints({wrong: 1}) == [f"unknown setting '{wrong}' (did you mean '{meant}'?): {why}"]
+    assert list(unknown_names({**NEEDED, wrong: 1}, SCHEMA)) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["load_method", "hard_delete", "default_target_schema", "user_agent", "journal"]
+)
+def test_unknown_setting_that_is_no_brake_is_a_warning(name: str) -> None:
+    assert complaints({name: 1}) == []
+    assert len(list(unknown_names({**NEEDED, name: 1}, SCHEMA))) == 1
 
 
 def test_known_settings_are_not_warned_of() -> None:

@@ -24,7 +24,7 @@ PAGES = ("README.md", "docs/settings.md")
 KINDS = {
     "string": "string",
     "integer": "integer",
-    "number": "decimal",
+    "number": "string",  # Meltano 4.4 cannot write a decimal of the environment
     "boolean": "boolean",
     "object": "object",
     "array": "array",

@@ -30,7 +30,7 @@ if t.TYPE_CHECKING:
 def a_batch(sizes: Sequence[int]) -> Batch:
     handed: list[Batch] = []
     batches = OpenBatches(
-        max_rows=len(sizes),
+        max_rows=lambda _stream: len(sizes),
         limit=SizeLimit(10_000_000),
         token="tok-secret",
         next_number=lambda: 1,

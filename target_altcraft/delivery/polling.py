@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import typing as t
 
@@ -21,7 +22,6 @@ from target_altcraft.errors import (
 )
 
 if t.TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from target_altcraft.answers import TaskStatus
@@ -71,6 +71,24 @@ class PollPace:
         return min(max(remaining, soon), self._longest)
 
 
+class UnknownStates:
+    """What was said of states that this target does not know: each once a run.
+
+    The lock guards what was said.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said: set[str] = set()
+
+    def is_new(self, message: str) -> bool:
+        """Note a message; tell whether it was not said before."""
+        with self._lock:
+            is_new = message not in self._said
+            self._said.add(message)
+        return is_new
+
+
 class TaskWatch:
     """Asks for a task's status until it has ended.
 
@@ -82,12 +100,21 @@ class TaskWatch:
         task_id: The task.
         name: What to call it in messages.
         count: How many profiles it has.
+        unknown_states: What other tasks of the run have met.
     """
 
-    def __init__(self, settings: Settings, task_id: str, name: str, count: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        task_id: str,
+        name: str,
+        count: int,
+        unknown_states: UnknownStates,
+    ) -> None:
         self._task_id = task_id
         self._name = name
         self._count = count
+        self._unknown_states = unknown_states
         self._timeout = settings.task_timeout_seconds
         self._pace = PollPace(settings.poll_interval_seconds, settings.poll_max_interval_seconds)
         self._accepted = time.monotonic()
@@ -148,13 +175,13 @@ class TaskWatch:
                 status.results,
             )
         if not status.completed and status.evidently_done(self._count):
-            self._warn_once(
+            self._say_unknown(
                 f"status '{shown(status.state)}' is not known; with progress 100, no error and a "
                 "result for each profile it counts as completed"
             )
             return True
         if not status.completed and status.state != "running":
-            self._warn_once(
+            self._say_unknown(
                 f"status '{shown(status.state)}' is not known and counts as still running"
             )
         return status.completed
@@ -172,6 +199,11 @@ class TaskWatch:
                 "not"
             ) from error
         self._warn_once(f"{error}; asking again")
+
+    def _say_unknown(self, message: str) -> None:
+        """Warn of a state that is not known, once for each name and what it counts as."""
+        if self._unknown_states.is_new(message):
+            self._warn_once(message)
 
     def _warn_once(self, message: str) -> None:
         level = logging.DEBUG if message in self._warned else logging.WARNING

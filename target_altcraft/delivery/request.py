@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import typing as t
+from collections import Counter
 
 from target_altcraft.errors import ImpossibleTransition
 
@@ -95,6 +96,20 @@ _DOUBTFUL = {
 }
 
 
+UNANSWERED = "unanswered"
+_OUTCOME_UNKNOWN = "accepted, outcome unknown"
+_DOUBTS = {
+    State.ON_THE_WIRE: UNANSWERED,
+    **dict.fromkeys(_DOUBTFUL, UNANSWERED),
+    State.ACCEPTED: _OUTCOME_UNKNOWN,
+    State.UNFINISHED: _OUTCOME_UNKNOWN,
+    State.UNTRACEABLE: "accepted without a task id",
+    State.FAILED: "its task failed",
+    State.VANISHED: "its task vanished",
+}
+"""Why nobody knows what became of a request's entries, if the run ends in this state."""
+
+
 class Request:
     """Some entries of a batch that go out in one body.
 
@@ -130,6 +145,7 @@ class Request:
         self.polls = 0
         self.progress: float | None = None
         self.not_imported: tuple[int, ...] = ()
+        self.set_aside = 0  # how many of its entries stand in the rejects file
         self._observe = observe
         self.size = batch.envelope.size + self.count - 1 + sum(map(len, self.entries()))
 
@@ -142,6 +158,12 @@ class Request:
     def in_doubt(self) -> bool:
         """Whether an attempt may have been accepted without our knowing it."""
         return self.state in _DOUBTFUL
+
+    def doubts(self) -> Counter[str]:
+        """Count the entries of which nobody knows whether they were imported, by why."""
+        why = _DOUBTS.get(self.state)
+        known = len(self.not_imported) if self.state is State.FAILED else self.set_aside
+        return Counter() if why is None else Counter({why: self.count - known})
 
     def entries(self) -> list[bytes]:
         """Return its entries, as JSON."""

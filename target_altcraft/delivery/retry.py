@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import threading
 import time
 import typing as t
 
@@ -10,16 +13,61 @@ import backoff
 from target_altcraft.errors import Fatal, Halted
 
 if t.TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from target_altcraft.errors import ApiError
+
+logger = logging.getLogger(__name__)
 
 _T = t.TypeVar("_T")
 
 _FIRST_SECONDS = 0.5
 _LONGEST_SECONDS = 30.0
 _FIRST_NOTICE_SECONDS = 30.0
+_QUIET_SECONDS = 120.0
+_MINUTE = 60
+_SHORT_SECONDS = 100
+
+
+class Notices:
+    """Warns that calls are made again: of the first of a run, then at growing intervals.
+
+    It is shared by the workers: one host that is away is one warning, not one for each of them. The
+    intervals are 30 seconds, a minute, two and so on; after two minutes without a failure they
+    begin anew. The lock guards what was said when.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next = self._last = -math.inf
+        self._interval = _FIRST_NOTICE_SECONDS
+
+    def failed(self, who: str, error: ApiError, left: float) -> None:
+        """Note a failure after which the call is made again; warn if it is time.
+
+        Args:
+            who: Whose call it is, for the message.
+            error: How it failed.
+            left: Seconds from now after which it is not made again.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if now - self._last > _QUIET_SECONDS:
+                self._next, self._interval = now, _FIRST_NOTICE_SECONDS
+            self._last = now
+            if now < self._next:
+                return
+            self._next, self._interval = now + self._interval, self._interval * 2
+        logger.warning(
+            "%s: %s. It is tried again for %s (retry_max_seconds)", who, error, _words(left)
+        )
+
+
+def _words(seconds: float) -> str:
+    """Return a time in words: seconds, or minutes if there are more than a few."""
+    if seconds < _SHORT_SECONDS:
+        return f"{seconds:.0f} s"
+    return f"{seconds / _MINUTE:.0f} minutes"
 
 
 def retry(
@@ -43,8 +91,7 @@ def retry(
         kinds: The errors after which it is made again; any other is raised as it is.
         patience: Seconds from the first attempt after which no new one is made.
         halt: Set when the run is ending; it ends a wait at once.
-        waiting: Called before a wait with the error and the seconds that are left: at the first
-            failure, then at growing intervals (30 seconds, a minute, two, ...).
+        waiting: Called before each wait with the error and the seconds that are left.
 
     Returns:
         What the attempt that succeeded returned.
@@ -56,7 +103,7 @@ def retry(
     waits = backoff.expo(factor=_FIRST_SECONDS, max_value=_LONGEST_SECONDS)
     next(waits)  # backoff's generators wait for a first `send`
     started = time.monotonic()
-    notice, interval, least = started, _FIRST_NOTICE_SECONDS, 0.0
+    least = 0.0
     while not halt.is_set():
         try:
             return attempt()
@@ -72,9 +119,8 @@ def retry(
                     f"{error.text}; not accepted within retry_max_seconds ({patience:g})",
                     code=error.code,
                 ) from error
-            if waiting is not None and now >= notice:
+            if waiting is not None:
                 waiting(error, started + patience - now)
-                notice, interval = now + interval, interval * 2
             least = _FIRST_SECONDS
         halt.wait(wait)
     raise Halted

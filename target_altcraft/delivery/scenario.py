@@ -36,7 +36,7 @@ def check_scenario(client: Client, stream: StreamSettings, window: Window) -> No
     where, workflow_id = f"stream '{stream.name}'", stream.workflow_id
     try:
         workflow = window.repeat(
-            lambda: client.workflow(workflow_id), (NotAccepted, LostInBody, OutcomeUnknown)
+            lambda: client.workflow(workflow_id), (NotAccepted, LostInBody, OutcomeUnknown), where
         )
     except Fatal as error:
         if error.code in _MAY_NOT_LIST:

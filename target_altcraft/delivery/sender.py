@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import time
 import typing as t
+from collections import Counter
+from functools import partial
 
 import backoff
 
 from target_altcraft.answers import SUBMIT
 from target_altcraft.client import Body
 from target_altcraft.delivery.polling import TaskWatch
-from target_altcraft.delivery.request import Event, State
+from target_altcraft.delivery.request import UNANSWERED, Event, State
 from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.split import Bisection, Part, fitting
 from target_altcraft.errors import (
@@ -40,12 +42,11 @@ from target_altcraft.messages import (
 from target_altcraft.results import attributed, kinds_of, not_imported
 
 if t.TYPE_CHECKING:
-    import threading
-
     from target_altcraft.batch import Batch
     from target_altcraft.client import Client
     from target_altcraft.delivery.limit import SizeLimit
     from target_altcraft.delivery.request import Request
+    from target_altcraft.delivery.shared import Shared
     from target_altcraft.errors import TargetError
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.settings import Settings
@@ -65,8 +66,7 @@ class Sender:
         settings: The run's settings.
         limit: Most bytes of a body; narrowed by what the host refuses.
         outcomes: Where it is written down what becomes of requests and records.
-        halt: Set when nothing more is to be submitted.
-        abandon: Set when no task is waited for any more.
+        shared: What it shares with the run's other senders.
 
     `request` is the one at work, None before the first. `settled` counts the records whose outcome
     is known.
@@ -78,8 +78,7 @@ class Sender:
         settings: Settings,
         limit: SizeLimit,
         outcomes: Outcomes,
-        halt: threading.Event,
-        abandon: threading.Event,
+        shared: Shared,
     ) -> None:
         self.batch = batch
         self.request: Request | None = None
@@ -87,8 +86,7 @@ class Sender:
         self._settings = settings
         self._limit = limit
         self._outcomes = outcomes
-        self._halt = halt
-        self._abandon = abandon
+        self._shared = shared
         self._parts = [Part(0, len(batch.entries))]  # still to be sent, the next one last
         self._losses = 0
         self._bisection = Bisection()
@@ -100,6 +98,17 @@ class Sender:
     def __str__(self) -> str:
         """Name the request at work, or the batch, for a message."""
         return str(self.request or f"{self.batch} ({len(self.batch.entries)} profiles)")
+
+    def doubts(self) -> Counter[str]:
+        """Count the records of which nobody knows whether they were imported, by why."""
+        parts = [part for part in self._parts if part.doubted is not None]
+        found = Counter({UNANSWERED: sum(part.last - part.first for part in parts)})
+        requests = {request.number: request for request, _ in self._refused}
+        if self.request is not None:
+            requests[self.request.number] = self.request
+        for request in requests.values():
+            found += request.doubts()
+        return +found
 
     def send(self, client: Client) -> None:
         """Send the batch and await its tasks.
@@ -173,7 +182,8 @@ class Sender:
                     lambda: self._attempt(client, request, body),
                     kinds,
                     self._settings.retry_max_seconds,
-                    self._halt,
+                    self._shared.halt,
+                    partial(self._shared.notices.failed, str(request)),
                 )
             except Halted:
                 if self._in_doubt(request):
@@ -201,7 +211,7 @@ class Sender:
             raise
 
     def _pause(self) -> None:
-        self._halt.wait(backoff.full_jitter(next(self._waits)))
+        self._shared.halt.wait(backoff.full_jitter(next(self._waits)))
 
     def _note_accepted(self, request: Request, task_id: str) -> None:
         size = request.size
@@ -215,7 +225,7 @@ class Sender:
             suspect = self._suspects.pop()
             if self._limit.cap(suspect.size):
                 logger.warning(
-                    "%s: a body of %d bytes was lost without an answer, and its halves were "
+                    "%s: the outcome of a body of %d bytes was unknown, and its halves were "
                     "accepted: the host may not take one of that size. Bodies stay below it from "
                     "here on; set batch_size_bytes to the host's limit",
                     self.batch,
@@ -239,7 +249,7 @@ class Sender:
         if request.resends == MAX_RESENDS:
             why = f"sent again {request.resends} times"
             raise self._still_unknown(request, error, why, is_size_suspect=True) from error
-        if self._halt.is_set():
+        if self._shared.halt.is_set():
             raise self._still_unknown(request, error, "the run is ending") from error
         request.sent_again()
         self._outcomes.summary.resend(self.batch.stream.name, request.count)
@@ -367,10 +377,14 @@ class Sender:
         """Await a task and write down what it did."""
         started = time.monotonic()
         watch = TaskWatch(
-            self._settings, t.cast("str", request.task_id), str(request), request.count
+            self._settings,
+            t.cast("str", request.task_id),
+            str(request),
+            request.count,
+            self._shared.unknown_states,
         )
         try:
-            status = watch.completed(client, self._abandon, request.asked)
+            status = watch.completed(client, self._shared.abandon, request.asked)
             items, faults = attributed(str(request), status.results or [], request.count)
         except TaskFailed as error:
             request.failed(not_imported(error.results, request.count))

@@ -7,12 +7,14 @@ import queue
 import threading
 import time
 import typing as t
+from collections import Counter
 from functools import partial
 
 from target_altcraft.client import Client
 from target_altcraft.delivery.polling import TaskWatch
 from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.sender import Sender
+from target_altcraft.delivery.shared import Shared
 from target_altcraft.errors import Abandoned, Halted, Stopped, TargetError
 
 if t.TYPE_CHECKING:
@@ -50,17 +52,20 @@ class Window:
         limit: Most bytes of a body; narrowed by what the host refuses.
         wakeup: Rung whenever the main thread may have something to do.
         outcomes: Where it is written down what becomes of requests and records.
+        holds: Tells whether a batch must wait for an earlier one of its stream; such a batch is
+            parked in a slot of its own, so that other streams go on.
         settled: Called by a worker when every record of a batch is settled.
         tick: Called by the main thread at least once a second while it waits.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is beside the road
         self,
         settings: Settings,
         limit: SizeLimit,
         wakeup: Wakeup,
         outcomes: Outcomes,
         *,
+        holds: Callable[[Batch], bool],
         settled: Callable[[Batch], None],
         tick: Callable[[], None],
     ) -> None:
@@ -68,15 +73,17 @@ class Window:
         self._limit = limit
         self._wakeup = wakeup
         self._outcomes = outcomes
+        self._holds = holds
         self._settled = settled
         self._tick = tick
-        self._halt = threading.Event()  # submit nothing more
-        self._abandon = threading.Event()  # wait for nothing more
+        self._shared = Shared()
         self._jobs: queue.SimpleQueue[Callable[[Client], None] | None] = queue.SimpleQueue()
         self._workers: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._senders: dict[int, Sender] = {}  # by the number of their batch
         self._acknowledging: dict[int, Batch] = {}  # delivered; their STATE is being written
+        self._doubts: dict[str, Counter[str]] = {}  # by stream, of batches that were left
+        self._parked: list[Batch] = []  # belongs to the main thread
         self._errands = 0
         self._failure: BaseException | None = None
 
@@ -94,14 +101,42 @@ class Window:
         if self._wakeup.signum is not None:
             raise Stopped(self._wakeup.signum, f"stopped by signal {self._wakeup.signum}")
 
+    def is_sound(self) -> bool:
+        """Tell whether batches may still be offered: no signal came, and no worker failed."""
+        return self._failure is None and self._wakeup.signum is None
+
+    def fail(self, error: BaseException) -> None:
+        """Note a failure: nothing more is submitted; if it is not the first, it is logged."""
+        self._shared.halt.set()
+        with self._lock:
+            first = self._failure is None
+            if first:
+                self._failure = error
+        if not first and error is not self._failure:
+            _say_also(error)
+
     def offer(self, batch: Batch) -> None:
         """Hand a batch to a worker; wait until the window and its customers are free.
+
+        A batch that is held is parked, if that leaves a slot free; else it waits here.
 
         Raises:
             TargetError: If the run must end instead; the batch was not sent then.
         """
         while not self._admit(batch):
+            if self._holds(batch) and self._taken() < self._settings.max_in_flight - 1:
+                self._parked.append(batch)
+                return
             self._wait()
+
+    def send_parked(self) -> None:
+        """Hand over the parked batches that need not wait any more, in their order."""
+        if self._shared.halt.is_set() or self._wakeup.signum is not None:
+            return
+        waiting, self._parked = self._parked, []
+        for batch in waiting:
+            if not self._admit_now(batch):
+                self._parked.append(batch)
 
     def run_errands(self, errands: Sequence[Errand]) -> None:
         """Have the workers do something that is no batch, and wait until it is done.
@@ -110,7 +145,7 @@ class Window:
             TargetError: If one of them failed, or the run must end.
         """
         for errand in errands:
-            while self._errands + self._at_work() >= self._settings.max_in_flight:
+            while self._errands + self._taken() >= self._settings.max_in_flight:
                 self.check()
                 self._wait()
             self.check()
@@ -146,29 +181,43 @@ class Window:
             TaskError: If it failed, vanished or did not end in time, or the token is refused.
             Abandoned: If the run no longer waits for tasks.
         """
-        watch = TaskWatch(self._settings, task_id, name, count)
-        return watch.completed(client, self._abandon, lambda _progress: None)
+        watch = TaskWatch(self._settings, task_id, name, count, self._shared.unknown_states)
+        return watch.completed(client, self._shared.abandon, lambda _progress: None)
 
-    def repeat(self, attempt: Callable[[], _T], kinds: tuple[type[ApiError], ...]) -> _T:
+    def repeat(self, attempt: Callable[[], _T], kinds: tuple[type[ApiError], ...], name: str) -> _T:
         """Make a call that changes nothing on the server until it succeeds; for errands.
 
         Args:
             attempt: Makes it once.
             kinds: The failures after which it is made again.
+            name: Whose call it is, for a warning.
 
         Raises:
             ApiError: If there is no answer within `retry_max_seconds`, or another failure.
             Halted: If the run is ending.
         """
-        return retry(attempt, kinds, self._settings.retry_max_seconds, self._halt)
+        return retry(
+            attempt,
+            kinds,
+            self._settings.retry_max_seconds,
+            self._shared.halt,
+            partial(self._shared.notices.failed, name),
+        )
 
     def drain(self) -> None:
-        """Wait until nothing is at work, or until a signal's patience is over."""
+        """Wait until nothing is at work, or until a signal's patience is over.
+
+        What is parked is sent when it may; it is dropped after a failure of a worker, or a signal.
+        """
         deadline = None
-        while self._at_work():
+        while self._taken():
             if self._wakeup.signum is not None and deadline is None:
-                self._halt.set()
+                self._shared.halt.set()
                 deadline = time.monotonic() + self._settings.shutdown_seconds
+            if self._shared.halt.is_set():
+                for batch in self._parked:
+                    _say_not_sent(batch, len(batch.origins))
+                self._parked.clear()
             if deadline is not None and time.monotonic() >= deadline:
                 return
             self._wait(deadline)
@@ -185,8 +234,8 @@ class Window:
             The requests whose tasks were abandoned, and the batches that were delivered but whose
             STATE could not be written, a line each.
         """
-        self._halt.set()
-        self._abandon.set()
+        self._shared.halt.set()
+        self._shared.abandon.set()
         with self._lock:
             abandoned = [str(sender) for sender in self._senders.values()]
             delivered = [str(batch) for batch in self._acknowledging.values()]
@@ -196,6 +245,17 @@ class Window:
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
         return abandoned, delivered
+
+    def doubts(self) -> dict[str, Counter[str]]:
+        """Count the records of which nobody knows whether they were imported; after `close`.
+
+        Returns:
+            By stream and by why.
+        """
+        with self._lock:
+            for sender in self._senders.values():
+                self._note_doubts(sender)
+            return self._doubts
 
     def has_threads(self) -> bool:
         """Tell whether a worker is still in a request, after `close`."""
@@ -215,23 +275,33 @@ class Window:
     def _at_work(self) -> int:
         return len(self._senders) + len(self._acknowledging)
 
+    def _taken(self) -> int:
+        """Return how many slots are taken."""
+        return self._at_work() + len(self._parked)
+
     def _wait(self, deadline: float | None = None) -> None:
         timeout = _TICK_SECONDS
         if deadline is not None:
             timeout = min(timeout, deadline - time.monotonic())
         self._wakeup.wait(timeout)
+        self.send_parked()
         self._tick()
 
     def _admit(self, batch: Batch) -> bool:
         self.check()
+        return self._admit_now(batch)
+
+    def _admit_now(self, batch: Batch) -> bool:
+        if self._holds(batch):
+            return False
         with self._lock:
-            if self._at_work() >= self._settings.max_in_flight:
+            if self._taken() >= self._settings.max_in_flight:
                 return False
-            others = [sender.batch for sender in self._senders.values()]
+            others = [*self._parked, *(sender.batch for sender in self._senders.values())]
             if any(batch.shares_customer_with(other) for other in others):
                 return False
             sender = self._senders[batch.number] = Sender(
-                batch, self._settings, self._limit, self._outcomes, self._halt, self._abandon
+                batch, self._settings, self._limit, self._outcomes, self._shared
             )
         self._start(partial(self._send, sender=sender))
         return True
@@ -248,7 +318,7 @@ class Window:
     # For the workers
 
     def _work(self) -> None:
-        client = Client(self._settings, self._halt)
+        client = Client(self._settings, self._shared.halt)
         while (job := self._jobs.get()) is not None:
             job(client)
             del job  # an idle worker would keep its last batch
@@ -261,7 +331,7 @@ class Window:
         except (Halted, Abandoned):
             pass  # the main thread knows why
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self._fail(error)
+            self.fail(error)
         with self._lock:
             self._errands -= 1
 
@@ -270,14 +340,13 @@ class Window:
         try:
             sender.send(client)
         except Halted:
-            unsent = len(batch.origins) - sender.settled
-            logger.warning("%s: %d profiles not sent, the run is ending", batch, unsent)
-            self._leave(batch)
+            _say_not_sent(batch, len(batch.origins) - sender.settled)
+            self._leave(sender)
         except Abandoned:
             return  # still listed as at work
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self._fail(error)
-            self._leave(batch)
+            self.fail(error)
+            self._leave(sender)
         else:
             with self._lock:
                 del self._senders[batch.number]
@@ -285,22 +354,21 @@ class Window:
             try:
                 self._settled(batch)
             except BaseException as error:  # noqa: BLE001 - the main thread raises it
-                self._fail(error)
+                self.fail(error)
             with self._lock:
                 del self._acknowledging[batch.number]
 
-    def _leave(self, batch: Batch) -> None:
+    def _leave(self, sender: Sender) -> None:
         with self._lock:
-            del self._senders[batch.number]
+            self._note_doubts(sender)
+            del self._senders[sender.batch.number]
 
-    def _fail(self, error: BaseException) -> None:
-        self._halt.set()
-        with self._lock:
-            first = self._failure is None
-            if first:
-                self._failure = error
-        if not first:
-            _say_also(error)
+    def _note_doubts(self, sender: Sender) -> None:
+        self._doubts.setdefault(sender.batch.stream.name, Counter()).update(sender.doubts())
+
+
+def _say_not_sent(batch: Batch, number: int) -> None:
+    logger.warning("%s: %d profiles not sent, the run is ending", batch, number)
 
 
 def _say_also(error: BaseException) -> None:

@@ -141,10 +141,11 @@ class Journal:
         db = self._db
         if self.read_only:
             (found,) = db.execute("PRAGMA user_version").fetchone()
-            if found != FORMAT:
-                db.close()
+            if found != FORMAT:  # a copy in memory is brought to this format
                 self.read_only = False
                 self._db = self._connect(":memory:")
+                db.backup(self._db)
+                db.close()
                 self._begin_run()
             else:
                 (self.run,) = db.execute("SELECT coalesce(max(id), 0) + 1 FROM run").fetchone()
@@ -208,6 +209,11 @@ class Journal:
             if self._owes_a_commit and db.in_transaction:
                 db.execute("COMMIT")
             self._owes_a_commit = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody holds the lock, so that who asks has to wait."""
+        return self._lock.locked()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

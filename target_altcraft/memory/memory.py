@@ -6,6 +6,7 @@ import logging
 import typing as t
 
 from target_altcraft.errors import SettingsError
+from target_altcraft.memory.bookmark_watch import BookmarkWatch
 from target_altcraft.memory.journal import Journal
 from target_altcraft.memory.remembered import Remembered
 from target_altcraft.memory.resume import Leftovers
@@ -90,11 +91,21 @@ class Memory:
             boundary=self._remembered.boundary(row.id, stream) if how == "new_version" else None,
             is_baseline=self._settings.baselines(stream.name),
             touches=self._settings.journal_keep_days is not None,
+            watch=self._watch(stream.name, row) if how == "new_version" else None,
         )
         if before is not None:
             memory.go_on_from(before)
         self._streams[stream.name] = memory
         return memory
+
+    def _watch(self, name: str, row: StreamRow) -> BookmarkWatch | None:
+        if row.resend_since is not None or self._settings.baselines(name):
+            return None
+        greatest = row.greatest
+        is_expected = greatest is not None and not self._remembered.has_ended_well_since(
+            row.id, greatest
+        )
+        return BookmarkWatch(name, greatest, is_expected=is_expected)
 
     def _check_setting(self, name: str, how: SendAgain, *, has_key: bool) -> None:
         if how in _BY_KEY and not has_key:
@@ -133,6 +144,11 @@ class Memory:
                 "delivered is not sent again",
                 name,
             )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether who asks has to wait for somebody who writes."""
+        return self._journal.is_busy
 
     def stream(self, name: str) -> StreamMemory:
         """Return what is remembered of a stream that was entered."""
@@ -197,6 +213,7 @@ class Memory:
             name: stream
             for name, stream in streams.items()
             if stream.send_again == "new_version"
+            and (stream.watch is None or not stream.watch.knows_order)
             and stream.known_before >= _MANY
             and stream.known_before * 2 > stream.met
         }

@@ -178,6 +178,16 @@ class Remembered:
         cursor = db.execute("INSERT INTO mapping (stream, digest) VALUES (?, ?)", (stream, digest))
         return t.cast("int", cursor.lastrowid), False
 
+    def has_ended_well_since(self, stream: int, id_: bytes) -> bool:
+        """Tell whether a run has ended well since a version was delivered or last seen."""
+        with self._journal.reading() as db:
+            row = db.execute(
+                "SELECT 1 FROM run WHERE ended_well = 1 AND id < :run AND id >= "
+                "(SELECT max(run) FROM version WHERE stream = :stream AND id = :id) LIMIT 1",
+                {"run": self.run, "stream": stream, "id": id_},
+            ).fetchone()
+        return row is not None
+
     def begin_resend(self, stream: int) -> None:
         """Note that a resend of a stream begins with this run."""
         with self._journal.soon() as db:
@@ -208,6 +218,24 @@ class Remembered:
             for position, *row in db.execute(sql, given):
                 found.setdefault(position, []).append(Known(*row))
         return found
+
+    def are_delivered(self, stream: int, mapping: int, versions: Sequence[bytes]) -> bool:
+        """Tell whether all of these were delivered just as they are, where none are counted.
+
+        Args:
+            stream: The stream.
+            mapping: Under which.
+            versions: What is asked for.
+        """
+        sql = (
+            f"{_EACH} SELECT count(*) FROM n CROSS JOIN version v ON v.stream = :stream "
+            f"AND v.id = {_ID} AND v.entry = {_ENTRY} AND v.copy = {_NO_COPY} "
+            "WHERE v.mapping = :mapping"
+        )
+        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        with self._journal.reading() as db:
+            (number,) = db.execute(sql, given | {"mapping": mapping}).fetchone()
+        return bool(number == len(versions))
 
     def remember(
         self, stream: int, mapping: int, versions: bytes, places: bytes, *, by_key: bool
@@ -258,6 +286,7 @@ class Remembered:
                     for id_, known, entry in met
                 ),
             )
+            db.execute("UPDATE stream SET mapping = ? WHERE id = ?", (mapping, stream))
 
     def boundary(self, stream: int, settings: StreamSettings) -> format1.Boundary | None:
         """Return what was carried over of a stream's boundary, None if nothing was."""

@@ -22,6 +22,7 @@ from target_altcraft.memory.versions import (
 if t.TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from target_altcraft.memory.bookmark_watch import BookmarkWatch
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.profile import Entry, Origin
@@ -67,6 +68,7 @@ class Judgement(t.NamedTuple):
 
 
 SEND = Judgement(Verdict.SEND)
+DELIVERED_BEFORE = Judgement(Verdict.DELIVERED_BEFORE)
 
 
 class StreamMemory:
@@ -85,6 +87,7 @@ class StreamMemory:
         boundary: What format 1 knew of its greatest bookmark.
         is_baseline: Whether everything that comes is taken as delivered.
         touches: Whether it is to be noted that a version was met again.
+        watch: Looks whether the tap reads from before the newest bookmark.
     """
 
     def __init__(  # noqa: PLR0913 - what is known of a stream
@@ -99,6 +102,7 @@ class StreamMemory:
         boundary: format1.Boundary | None = None,
         is_baseline: bool = False,
         touches: bool = False,
+        watch: BookmarkWatch | None = None,
     ) -> None:
         self.row = row
         self.send_again = send_again
@@ -107,6 +111,7 @@ class StreamMemory:
         self.known_before = 0
         self.met = 0
         self.tail_was_met = False
+        self.watch = watch
         self._remembered = remembered
         self._settings = settings
         since = row.resend_since or 0  # a resend sends again what was done before it began
@@ -129,6 +134,13 @@ class StreamMemory:
             or boundary is not None
             or is_baseline
         )
+        self._may_repeat = not (
+            self._has_particulars
+            or self._touches
+            or self.is_counted
+            or row.resend_since is not None
+        )
+        self._repeats = False  # whether all of the last lot was delivered before
 
     # Judging
 
@@ -136,8 +148,16 @@ class StreamMemory:
         """Return what is to become of each record, in their order."""
         versions = [arrival.origin.version for arrival in arrivals]
         self.met += len(arrivals)
+        if self.watch is not None and self.watch.may_speak(min(versions)):
+            self.watch.look(a.origin.version for a in arrivals if a.rejection is None)
+        if self._repeats and self._remembered.are_delivered(
+            self.row.id, self.row.mapping, versions
+        ):
+            self.known_before += len(arrivals)
+            return [DELIVERED_BEFORE] * len(arrivals)
         known = self._look_up(versions)
         if not known and self._are_new(versions):
+            self._repeats = False
             return [SEND] * len(arrivals)
         rejected = self._remembered.rejected(self.row.id, versions) if self.row.has_rejected else {}
         self._used.clear()
@@ -159,7 +179,12 @@ class StreamMemory:
         if self._remembered.may_write:
             self._remembered.meet(self.row.id, met) if met else None
             self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
-            self._take_baseline(arrivals, judgements)
+        self._take_baseline(arrivals, judgements)
+        self._repeats = (
+            self._may_repeat
+            and not adopted
+            and judgements.count(DELIVERED_BEFORE) == len(judgements)
+        )
         return judgements
 
     def _are_new(self, versions: Sequence[bytes]) -> bool:
@@ -258,7 +283,10 @@ class StreamMemory:
             if judgement.verdict is not Verdict.SEND:
                 return judgement
             received = judgement.received
-        return Judgement(self._verdict(arrival, match, rejected), received=received)
+        verdict = self._verdict(arrival, match, rejected)
+        if verdict is Verdict.DELIVERED_BEFORE and not received:
+            return DELIVERED_BEFORE
+        return Judgement(verdict, received=received)
 
     def _verdict(
         self, arrival: Arrival, match: Known | None, rejected: Collection[tuple[bytes, int]]
@@ -385,6 +413,7 @@ class StreamMemory:
         """Take over what this run did under an earlier SCHEMA of the stream."""
         self.known_before, self.met = before.known_before, before.met
         self.tail_was_met = before.tail_was_met
+        self.watch = before.watch or self.watch
         self._pending = before._pending
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 

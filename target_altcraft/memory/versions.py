@@ -17,6 +17,7 @@ import datetime as dt
 import json
 import typing as t
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from hashlib import blake2b
 
 from target_altcraft.codec import encode_json, encode_sorted, holds_no_number, to_utc
@@ -34,14 +35,19 @@ NO_BOOKMARK = bytes(BOOKMARK_BYTES)
 SETTLED = bytes(VERSION_BYTES)
 """Stands where a version stood that is settled; positions must not shift."""
 
+_ORDERED = {0x7F, 0x80}
+"""First bytes of integers and moments of less than 2 ** 56: the years before 4253."""
 _METADATA = "_sdc_"
 _MIDDLE = 1 << 63
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _NAIVE_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of values that were brought to UTC
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
 _MOST_DIGITS = 40
 _DATE_AND_TIME = len("2024-05-06T12:00:00")
+_WITHOUT_FRACTION = {"-Z", "-+", "--"}  # 4th and 19th character
+_new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
+_new_entry_digest = blake2b(digest_size=ENTRY_BYTES).copy
+_parse = dt.datetime.fromisoformat
 
 
 def digest(data: bytes, size: int) -> bytes:
@@ -68,6 +74,11 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
     Integers and moments sort as they do; other values become a digest. An integer that comes as a
     text one night, because the source or the tap has changed the column's type, is still the same.
     """
+    if isinstance(value, str) and value[4:20:15] in _WITHOUT_FRACTION:
+        try:
+            return (_plain_moment(value) + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
+        except ValueError:  # Python 3.10 does not read a Z
+            pass
     if value is None:
         return NO_BOOKMARK
     if isinstance(value, str):
@@ -77,6 +88,24 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
         return (value + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
     return digest(stable_json(value), BOOKMARK_BYTES)
+
+
+def _plain_moment(text: str) -> int:
+    """Return a date-time in microseconds since 1970, its zone by hand: three times as fast.
+
+    Raises:
+        ValueError: If it is not of the usual form.
+    """
+    since = _parse(text[:_DATE_AND_TIME]) - _NAIVE_EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    return seconds * 1_000_000 + since.microseconds - _zone(text[_DATE_AND_TIME:])
+
+
+@lru_cache(maxsize=64)
+def _zone(text: str) -> int:
+    """Return a zone's distance from UTC in microseconds."""
+    offset = _parse(f"1970-01-01T00:00:00{text}").utcoffset()
+    return 0 if offset is None else offset // _MICROSECOND
 
 
 def _number(text: str) -> str | Decimal:
@@ -110,11 +139,6 @@ def _moment(text: str) -> int | str:
     Returns:
         The text itself if it is no date.
     """
-    if text[_DATE_AND_TIME : _DATE_AND_TIME + 1] in {"Z", "+", "-"}:  # no fraction: the short way
-        try:
-            return (dt.datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
-        except ValueError:  # Python 3.10 does not read a Z
-            pass
     try:
         whole, _, fraction = to_utc(text).rstrip("Z").partition(".")
     except (ValueError, OverflowError):
@@ -122,7 +146,7 @@ def _moment(text: str) -> int | str:
     fraction = fraction.rstrip("0")
     if len(fraction) > _MICROSECOND_DIGITS:
         return f"{whole}.{fraction}"
-    micros = (dt.datetime.fromisoformat(whole) - _NAIVE_EPOCH) // _MICROSECOND
+    micros = (_parse(whole) - _NAIVE_EPOCH) // _MICROSECOND
     return micros + int(fraction.ljust(_MICROSECOND_DIGITS, "0"))
 
 
@@ -164,7 +188,9 @@ class VersionMaker:
             text = encode_json(key) if self._keys else encode_sorted(key)
         except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
             text = stable_json(key)
-        return bookmark + blake2b(text, digest_size=KEY_BYTES).digest()
+        digester = _new_key_digest()
+        digester.update(text)
+        return bookmark + digester.digest()
 
     def version(self, record: Mapping[str, t.Any], body: bytes) -> bytes:
         """Return a record's version.
@@ -173,7 +199,9 @@ class VersionMaker:
             record: As the tap sent it.
             body: The entry as JSON.
         """
-        return self.id(record) + blake2b(body, digest_size=ENTRY_BYTES).digest()
+        digester = _new_entry_digest()
+        digester.update(body)
+        return self.id(record) + digester.digest()
 
 
 def source_digest(record: Mapping[str, t.Any]) -> bytes:
@@ -183,6 +211,14 @@ def source_digest(record: Mapping[str, t.Any]) -> bytes:
     if b"null" in text and holds_no_number(row):  # NaN is not null
         text = json.dumps(row, sort_keys=True, default=str).encode()
     return digest(text, ENTRY_BYTES)
+
+
+def sorts(version: bytes) -> bool:
+    """Tell whether a version's bookmark sorts as its value does.
+
+    A digest does not. One in 128 looks as if it did; of a stream's greatest and least, never both.
+    """
+    return version[0] in _ORDERED
 
 
 def bookmark_of(version: bytes) -> bytes:

@@ -1,0 +1,40 @@
+"""Programs that the tests install once, each in an environment of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+import sys
+import typing as t
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def installed(config: pytest.Config, folder: Path, name: str, requirement: str) -> Path:
+    """Return the folder of commands of an environment that has a package.
+
+    It lies in pytest's cache, and is made by the first run that needs it.
+
+    Args:
+        config: Where the cache is.
+        folder: Where it is made if there is no cache.
+        name: What to call it.
+        requirement: For pip.
+    """
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    version = ".".join(map(str, sys.version_info[:2]))
+    folder = cache.mkdir(f"{name}-{version}") if cache else folder
+    venv, stamp = folder / "venv", folder / "installed"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text() != requirement:
+            shutil.rmtree(venv, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+            pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+            subprocess.run([*pip, requirement], check=True)
+            stamp.write_text(requirement)
+    return venv / "bin"
