@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -52,6 +53,7 @@ TEXTS = (
 NUMBERS = st.sampled_from(
     [0, -1, 1, 2**63, -(2**64), 10**30, 10**4000, 1.5, -0.0, 1e300, 5e-324]
 ) | st.sampled_from([float("nan"), float("inf"), -float("inf")])
+FINITE = st.none() | st.booleans() | TEXTS | NUMBERS.filter(lambda number: abs(number) < math.inf)
 SCALARS = st.none() | st.booleans() | TEXTS | NUMBERS
 COLUMNS = st.sampled_from(
     ["id", "email", "phones", "updated_at", "_sdc_deleted_at", "_sdc_x", "subscriptions", "gone"]
@@ -114,10 +116,12 @@ PROPERTIES = st.dictionaries(COLUMNS, COLUMN_SCHEMAS, max_size=6).map(
     lambda columns: {"id": {}, "email": {"type": ["string", "null"]}, **columns}
 )
 SCHEMAS = st.fixed_dictionaries(
-    {"properties": PROPERTIES},
+    {
+        "properties": PROPERTIES,
+        "definitions": st.just({"d": {"type": ["string", "null"], "format": "date"}}),
+    },
     optional={
         "additionalProperties": st.booleans(),
-        "definitions": st.just({"d": {"type": ["string", "null"], "format": "date"}}),
         "required": st.just(["id"]),
     },
 )
@@ -138,11 +142,15 @@ ODD_LISTS = st.sampled_from([5, {}, [5], [["id"]], True, ["x\ud83d"], ["id", "id
 USUAL = st.integers(0, 3).map(
     lambda n: {"id": n, "email": f"{SECRET}{n}@example.com", "updated_at": f"2024-01-0{n + 1}"}
 )
-RECORDS = USUAL | st.builds(
-    lambda usual, odd: {**usual, **odd}, USUAL, st.dictionaries(COLUMNS, VALUES, max_size=4)
+RECORDS = (
+    USUAL
+    | USUAL
+    | st.builds(
+        lambda usual, odd: {**usual, **odd}, USUAL, st.dictionaries(COLUMNS, VALUES, max_size=4)
+    )
 )
-STATES = VALUES | st.fixed_dictionaries(
-    {"bookmarks": st.dictionaries(STREAMS, VALUES, max_size=2) | VALUES}
+STATES = FINITE | st.fixed_dictionaries(
+    {"bookmarks": st.dictionaries(STREAMS, FINITE | st.lists(FINITE), max_size=2) | FINITE}
 )
 KINDS = st.sampled_from(
     ["SCHEMA", "RECORD", "STATE", "BATCH", "ACTIVATE_VERSION", "schema", "", 5, None, ["RECORD"]]
@@ -197,6 +205,7 @@ ODD_MESSAGES: st.SearchStrategy[t.Any] = st.one_of(
             ),
         }
     ),
+    st.builds(lambda value: {"type": "STATE", "value": value}, VALUES),
     VALUES,
 )
 
@@ -240,27 +249,33 @@ ODD_LINES = st.one_of(
         ),
     ),
 )
+
+
+def usual_start(one: Json, other: Json, keys: t.Any) -> list[bytes]:
+    return [
+        as_line(schema_message(stream, schema, keys, keys), ascii_only=True, spaces=False)
+        for stream, schema in (("customers", one), ("orders", other))
+    ]
+
+
+STARTS = st.builds(usual_start, SCHEMAS, SCHEMAS, st.sampled_from([["id"], [], ["updated_at"]]))
+BEGINNINGS = STARTS | STARTS | STARTS | st.lists(LINES, max_size=2)
+ENDS = st.lists(LINES, max_size=4) | st.builds(
+    lambda odd, lines: [odd, *lines], ODD_LINES, st.lists(LINES, max_size=2)
+)
 INPUTS = st.builds(
-    lambda first, rest, end: [*first, *rest, *end],
-    st.just(
-        [
-            as_line(
-                schema_message(schema={"properties": {"id": {}, "email": {}}}, keys=["id"]),
-                ascii_only=True,
-                spaces=False,
-            )
-        ]
-    )
-    | st.lists(LINES, max_size=2),
-    st.lists(LINES | LINES | ODD_LINES, max_size=8),
-    st.lists(LINES, max_size=2),
+    lambda start, lines, end: [*start, *lines, *end],
+    BEGINNINGS,
+    st.lists(LINES, min_size=1, max_size=8),
+    ENDS,
 )
 
 SETTINGS = st.fixed_dictionaries(
-    {},
+    {
+        "rejects_path": st.sampled_from(["rejects", "rejects", "rejects", None]),
+        "journal_path": st.sampled_from(["journal", None]),
+    },
     optional={
-        "rejects_path": st.just("rejects"),
-        "journal_path": st.just("journal"),
         "receipts_path": st.just("receipts"),
         "report_path": st.just("report.json"),
         "bookmark_column": st.just("updated_at"),
@@ -308,9 +323,9 @@ def configuration(altcraft: Sandbox, chosen: Json, folder: Path) -> Json:
     if level := config.pop("flattening", 0):
         config |= {"flattening_enabled": True, "flattening_max_depth": level}
     for name in ("rejects_path", "journal_path", "receipts_path", "report_path"):
-        if name in config:
+        if config.get(name):
             config[name] = str(folder / config[name])
-    return config
+    return {name: value for name, value in config.items() if value is not None}
 
 
 @settings(
