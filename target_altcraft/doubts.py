@@ -6,7 +6,6 @@ import logging
 import typing as t
 
 from target_altcraft.errors import TaskError
-from target_altcraft.memory.versions import SETTLED
 from target_altcraft.messages import SENT_AGAIN, TWICE
 
 if t.TYPE_CHECKING:
@@ -30,12 +29,11 @@ class Doubts:
     def __init__(self, how: t.Literal["resend", "fail", "skip"]) -> None:
         self._how = how
 
-    def sends_leftover(self, leftover: Leftover, position: int) -> bool:
+    def sends_leftover(self, leftover: Leftover) -> bool:
         """Tell whether a record that an earlier run may have sent is sent again.
 
         Args:
             leftover: The earlier run's request.
-            position: Of the record in it.
 
         Raises:
             TaskError: If `on_ambiguous_submit` is `fail`.
@@ -46,7 +44,6 @@ class Doubts:
             leftover.is_said = True
             then = SENT_AGAIN if self._how == "resend" else "They are taken as delivered"
             logger.warning("%s. %s", leftover.doubt, then)
-        leftover.versions[position] = SETTLED
         return self._how == "resend"
 
     def sends_replay(self, stream: str, line_number: int) -> bool:

@@ -259,7 +259,7 @@ class Outcomes:
                     continue
                 with contextlib.suppress(RecursionError):  # it is rejected again, then
                     source = source_digest(decode_json(origin.message)["record"])
-                    memory.remember_rejected(id_of(origin.version), source, origin.place)
+                    memory.remember_rejected(origin, source)
 
     def reject_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, fault: tuple[str, str]

@@ -188,6 +188,7 @@ class Pipeline:
         unknown = leftovers.unknown(wants_results=self.outcomes.receipts is not None)
         if unknown:
             logger.info("an earlier run left %d tasks unacknowledged; awaiting them", len(unknown))
+        failures: list[TaskError] = []
         self._window.run_errands(
             [
                 partial(
@@ -196,10 +197,15 @@ class Pipeline:
                     leftovers=leftovers,
                     window=self._window,
                     settings=self.settings,
+                    failures=failures,
                 )
                 for leftover in unknown
             ]
         )
+        for failure in failures[:-1]:
+            logger.error("and also: %s", failure)
+        if failures:
+            raise failures[-1]
 
     def finish(self) -> None:
         """Send what is left and wait for every task, at the end of the input.

@@ -356,6 +356,7 @@ class Router:
         memory = t.cast("StreamMemory", route.memory)
         while judgement.verdict is Verdict.WAIT:
             self._batches.close(route.name)
+            self._collect_settled()
             while memory.is_pending(origin.version):
                 self._wait()
                 self._collect_settled()
@@ -374,8 +375,16 @@ class Router:
     def _send_judged(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Send a record, unless it is in doubt and the settings say otherwise."""
         memory = t.cast("StreamMemory", route.memory)
-        if judgement.leftover is not None:
-            sends = self._doubts.sends_leftover(judgement.leftover, judgement.position)
+        leftover, position = judgement.leftover, judgement.position
+        if leftover is not None:
+            sends = self._doubts.sends_leftover(leftover)
+            is_about = memory.is_about(leftover, position, arrival)
+            doubted, leftover.versions[position] = leftover.versions[position], SETTLED
+            if not sends and not is_about:  # what is taken as delivered is an earlier version
+                memory.take_leftover_as_delivered(doubted, leftover.mapping)
+                memory.settled([arrival.origin.version])
+                self._follow(route, arrival, *memory.judge([arrival]))
+                return
         else:
             sends = self._sends_replay(route, arrival.rejection)
         try:

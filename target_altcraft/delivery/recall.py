@@ -20,14 +20,20 @@ logger = logging.getLogger(__name__)
 
 
 def recall(
-    client: Client, leftover: Leftover, leftovers: Leftovers, window: Window, settings: Settings
+    client: Client,
+    leftover: Leftover,
+    leftovers: Leftovers,
+    window: Window,
+    settings: Settings,
+    failures: list[TaskError],
 ) -> None:
     """Await a task of an earlier run, and write down what became of it.
 
-    What is found out is kept: the next run does not ask again.
+    What is found out is kept: the next run does not ask again. A task that failed is added to
+    `failures`: the others are asked about before the run fails.
 
     Raises:
-        TaskError: If it failed, or the token is refused.
+        TaskError: If the token is refused.
     """
     task_id = t.cast("str", leftover.task_id)
     name = f"{leftover.name}, task {task_id}, of an earlier run"
@@ -41,7 +47,7 @@ def recall(
             leftovers.close(leftover)
         elif isinstance(error, TaskFailed):
             leftovers.doubtful(leftover, "failed", not_imported(error.results, count))
-            raise TaskError(f"{error}. {rerun_in_doubt(settings)}") from error
+            failures.append(TaskError(f"{error}. {rerun_in_doubt(settings)}"))
         else:
             logger.warning("%s", error)
             is_gone = isinstance(error, TaskVanished)

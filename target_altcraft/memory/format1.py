@@ -85,12 +85,26 @@ class Boundary:
         self._stream = stream
         self._bookmark = bookmark
         self._digests = set(_split(digests))
+        self._matched: set[bytes] = set()
 
     def knows(self, record: Mapping[str, t.Any], version: bytes) -> bool:
         """Tell whether a record was delivered, just as it is."""
         if bookmark_of(version) != self._bookmark:
             return False
-        return _digest(_scope(self._stream), stable_json(source_row(record))) in self._digests
+        digest = _digest(_scope(self._stream), stable_json(source_row(record)))
+        if digest not in self._digests:
+            return False
+        self._matched.add(digest)
+        return True
+
+    def is_done(self, greatest: bytes | None) -> bool:
+        """Tell whether it can be forgotten.
+
+        Args:
+            greatest: The greatest id that was delivered since.
+        """
+        is_passed = greatest is not None and bookmark_of(greatest) > self._bookmark
+        return is_passed or self._matched == self._digests
 
 
 def boundary(db: sqlite3.Connection, stream_id: int, stream: StreamSettings) -> Boundary | None:

@@ -37,7 +37,6 @@ CREATE TABLE stream (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,     -- after stream maps
     by_key INTEGER NOT NULL,       -- 1: one version a key, without its bookmark in front
-    mapping INTEGER,               -- under which the newest version was delivered
     resend_since INTEGER           -- run in which a resend began that has not ended well
 );
 CREATE TABLE mapping (
@@ -45,6 +44,7 @@ CREATE TABLE mapping (
     stream INTEGER NOT NULL,
     digest BLOB NOT NULL,
     accepted INTEGER NOT NULL DEFAULT 0,  -- 1: something was accepted with it
+    last_run INTEGER NOT NULL DEFAULT 0,  -- in which a version was delivered under it; 0: none
     UNIQUE (stream, digest)
 );
 CREATE TABLE version (             -- what was delivered
@@ -109,10 +109,11 @@ class Journal:
         self._lock = threading.Lock()
         self.read_only = read_only
         self.run = 0
+        self._is_file = not read_only
         self._failure: OutputError | SettingsError | None = None
         self._owes_a_commit = False
         if read_only and not os.path.exists(path):  # noqa: PTH110 - a path as the user gave it
-            path, self.read_only = ":memory:", False
+            path, self.read_only, self._is_file = ":memory:", False, False
         else:
             self._refuse_foreign()
         try:
@@ -169,7 +170,7 @@ class Journal:
             db.execute("INSERT INTO run (started) VALUES (?)", (int(time.time()),)).lastrowid,
         )
         db.execute("COMMIT")
-        if tables == 0 and self._path != ":memory:":
+        if tables == 0 and self._is_file:
             sync_directory(os.path.dirname(os.path.abspath(self._path)))  # noqa: PTH100, PTH120
 
     @contextmanager
@@ -237,6 +238,10 @@ class Journal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise self._failure from None
+            except BaseException:  # half of a transaction must not go out with the next one
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         """Let go of the file, with what was to be written soon.

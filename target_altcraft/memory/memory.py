@@ -33,11 +33,13 @@ class Memory:
     ::
 
         memory = Memory(settings)
-        stream = memory.enter(settings.stream("customers"), mapping, has_key=True, bookmark="at")
+        stream = memory.enter(customers, mapping, has_key=True, has_bookmark=True)
         stream.judge(arrivals)
         memory.end_well({"customers"}, is_replay=False, covered=1200)
 
-    Used by the main thread, save for `sent`, which workers call.
+    The main thread enters streams and ends the run; workers write requests down (`sent`), ask for a
+    stream that was entered, and note what a STATE covers. What is shared is the journal's, behind
+    its lock.
 
     Args:
         settings: The run's settings, with a `journal_path`.
@@ -88,7 +90,7 @@ class Memory:
             how,
             has_key=has_key,
             leftovers=[left for left in self.leftovers.all if left.stream == row.id],
-            boundary=self._remembered.boundary(row.id, stream) if how == "new_version" else None,
+            boundary=None if how == "always" else self._remembered.boundary(row.id, stream),
             is_baseline=self._settings.baselines(stream.name),
             touches=self._settings.journal_keep_days is not None,
             watch=self._watch(stream.name, row) if how == "new_version" else None,
@@ -133,6 +135,12 @@ class Memory:
     def _begin_resend(self, name: str, row: StreamRow, *, is_new: bool) -> None:
         """Note from which run on what was delivered counts, if the stream is sent again."""
         if not self._settings.resends(name):
+            if row.resend_since is not None and is_new:
+                logger.warning(
+                    "stream '%s': a resend did not end well. To go on with it, run again with "
+                    "resend; this run sends only what was never delivered",
+                    name,
+                )
             row.resend_since = None
         elif row.resend_since is None:
             row.resend_since = self._remembered.run
@@ -189,12 +197,18 @@ class Memory:
         for name, stream in streams.items():
             if stream.send_again == "new_version" and not is_replay:
                 self._expire(name, stream)
+            if stream.forgets_boundary():
                 self._remembered.forget_boundary(stream.row.id)
         self.sent.forget_delivered(always, covered)
         self._remembered.end_well(
             REPLAYED if is_replay else ENDED_WELL,
             always,
-            [] if is_replay else [stream.row.id for stream in streams.values()],
+            [] if is_replay else [s.row.id for s in streams.values() if s.row.resend_since],
+            [
+                stream.row.mapping
+                for name, stream in streams.items()
+                if self._settings.resends(name) or self._settings.baselines(name)
+            ],
             covered,
         )
 

@@ -7,20 +7,24 @@ statement.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import typing as t
-from array import array
 from dataclasses import dataclass
 
 from target_altcraft.memory import format1
+from target_altcraft.memory.delivered import (
+    EACH,
+    ENTRY,
+    ID,
+    KEY,
+    NO_COPY,
+    Delivered,
+    arrange,
+    insert,
+    place_bytes,
+)
 from target_altcraft.memory.versions import (
     BOOKMARK_BYTES,
-    ENTRY_BYTES,
-    ID_BYTES,
-    KEY_BYTES,
-    NO_BOOKMARK,
-    VERSION_BYTES,
 )
 
 if t.TYPE_CHECKING:
@@ -32,45 +36,17 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RUN_BYTES, _INPUT_BYTES = 3, 5
-PLACE_BYTES = _RUN_BYTES + _INPUT_BYTES
-"""Of a record's place: the run, and its place in that run's input."""
 _SECONDS_PER_DAY = 86_400
-_EACH = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) "
-_V = VERSION_BYTES
-_ID = f"substr(:versions, n.i * {_V} + 1, {ID_BYTES})"
-_KEY = (  # SQLite makes a text of joined blobs
-    f"CAST(x'{NO_BOOKMARK.hex()}' || "
-    f"substr(:versions, n.i * {_V} + {BOOKMARK_BYTES + 1}, {KEY_BYTES}) AS BLOB)"
-)
-_ENTRY = f"substr(:versions, n.i * {_V} + {ID_BYTES + 1}, {ENTRY_BYTES})"
-_BOOKMARK = f"substr(:versions, n.i * {_V} + 1, {BOOKMARK_BYTES})"
-_COPY = f"substr(:places, n.i * {PLACE_BYTES} + 1, {PLACE_BYTES})"
-
 
 _COVERED = (  # a rejection counts once a STATE was printed that covers it
-    "r.place <= (SELECT covered FROM run WHERE id = r.run) AND r.run < (SELECT max(id) FROM run)"
+    "r.place <= (SELECT covered FROM run WHERE id = r.run) AND r.run < :run"
 )
-_NO_COPY = "x''"
-
-
-def place_bytes(run: int, place: int) -> bytes:
-    """Return where a record stood: the run and its place in that run's input, sortable."""
-    return run.to_bytes(_RUN_BYTES, "big") + place.to_bytes(_INPUT_BYTES, "big")
-
-
-def places_bytes(run: int, places: Sequence[int]) -> bytes:
-    """Return where records stood, one after the other; see `place_bytes`."""
-    first = run << 8 * _INPUT_BYTES
-    numbers = array("Q", [first + place for place in places])
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return numbers.tobytes()
-
-
-def run_of(copy: bytes) -> int:
-    """Return the run that delivered a counted version."""
-    return int.from_bytes(copy[:_RUN_BYTES], "big")
+_FORGET_COPIES_BEFORE_RESEND = """
+DELETE FROM version AS old WHERE stream = :stream AND copy != x''
+AND run < (SELECT resend_since FROM stream WHERE id = :stream)
+AND EXISTS (SELECT 1 FROM version AS new WHERE new.stream = :stream AND new.id = old.id
+    AND new.entry = old.entry AND new.run >= (SELECT resend_since FROM stream WHERE id = :stream))
+"""
 
 
 @dataclass(slots=True)
@@ -83,7 +59,7 @@ class StreamRow:
     mapping_accepted: bool = False
     """Whether something was accepted with the same settings, in this run or before."""
     mapping_changed: bool = False
-    """Whether the newest version was delivered under another one."""
+    """Whether the newest versions were delivered under others."""
     greatest: bytes | None = None
     """The greatest id that is remembered; None if nothing is."""
     has_rejected: bool = False
@@ -131,7 +107,7 @@ class Remembered:
         """
         with self._journal.soon() if self.may_write else self._journal.reading() as db:
             row = db.execute(
-                "SELECT id, by_key, mapping, resend_since FROM stream WHERE name = ?", (name,)
+                "SELECT id, by_key, resend_since FROM stream WHERE name = ?", (name,)
             ).fetchone()
             if row is None:
                 if not self.may_write:
@@ -139,11 +115,11 @@ class Remembered:
                 cursor = db.execute(
                     "INSERT INTO stream (name, by_key) VALUES (?, ?)", (name, by_key)
                 )
-                row = (t.cast("int", cursor.lastrowid), by_key, None, None)
-            stream, was_by_key, newest, resend_since = row
+                row = (t.cast("int", cursor.lastrowid), by_key, None)
+            stream, was_by_key, resend_since = row
             if bool(was_by_key) != by_key:
                 if self.may_write:
-                    _arrange(db, stream, by_key=by_key)
+                    arrange(db, stream, by_key=by_key)
                 else:
                     logger.warning(
                         "stream '%s': send_again has changed; a dry run cannot compare with what "
@@ -151,17 +127,23 @@ class Remembered:
                         name,
                     )
             number, accepted = self._mapping(db, stream, mapping)
+            newer = db.execute(
+                "SELECT 1 FROM mapping WHERE stream = ? AND last_run > "
+                "coalesce((SELECT last_run FROM mapping WHERE id = ?), 0)",
+                (stream, number),
+            ).fetchone()
             (greatest,) = db.execute(
                 "SELECT max(id) FROM version WHERE stream = ?", (stream,)
             ).fetchone()
             rejected = db.execute(
-                f"SELECT 1 FROM rejected r WHERE r.stream = ? AND {_COVERED} LIMIT 1", (stream,)
+                f"SELECT 1 FROM rejected r WHERE r.stream = :stream AND {_COVERED} LIMIT 1",
+                {"stream": stream, "run": self.run},
             ).fetchone()
         return StreamRow(
             id=stream,
             mapping=number,
             mapping_accepted=accepted,
-            mapping_changed=greatest is not None and newest is not None and newest != number,
+            mapping_changed=newer is not None,
             greatest=greatest,
             has_rejected=rejected is not None,
             resend_since=resend_since,
@@ -209,8 +191,8 @@ class Remembered:
             By position in `versions`.
         """
         sql = (
-            f"{_EACH} SELECT n.i, v.entry, v.copy, v.mapping, v.run FROM n CROSS JOIN version v "
-            f"ON v.stream = :stream AND v.id = {_KEY if by_key else _ID}"
+            f"{EACH} SELECT n.i, v.entry, v.copy, v.mapping, v.run FROM n CROSS JOIN version v "
+            f"ON v.stream = :stream AND v.id = {KEY if by_key else ID}"
         )
         given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
         found: dict[int, list[Known]] = {}
@@ -228,8 +210,8 @@ class Remembered:
             versions: What is asked for.
         """
         sql = (
-            f"{_EACH} SELECT count(*) FROM n CROSS JOIN version v ON v.stream = :stream "
-            f"AND v.id = {_ID} AND v.entry = {_ENTRY} AND v.copy = {_NO_COPY} "
+            f"{EACH} SELECT count(*) FROM n CROSS JOIN version v ON v.stream = :stream "
+            f"AND v.id = {ID} AND v.entry = {ENTRY} AND v.copy = {NO_COPY} "
             "WHERE v.mapping = :mapping"
         )
         given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
@@ -286,7 +268,7 @@ class Remembered:
                     for id_, known, entry in met
                 ),
             )
-            db.execute("UPDATE stream SET mapping = ? WHERE id = ?", (mapping, stream))
+            db.execute("UPDATE mapping SET last_run = ? WHERE id = ?", (self.run, mapping))
 
     def boundary(self, stream: int, settings: StreamSettings) -> format1.Boundary | None:
         """Return what was carried over of a stream's boundary, None if nothing was."""
@@ -307,10 +289,15 @@ class Remembered:
             By position in `versions`: digests of source rows, each with its mapping.
         """
         sql = (
-            f"{_EACH} SELECT n.i, r.source, r.mapping FROM n CROSS JOIN rejected r "
-            f"ON r.stream = :stream AND r.id = {_ID} WHERE {_COVERED}"
+            f"{EACH} SELECT n.i, r.source, r.mapping FROM n CROSS JOIN rejected r "
+            f"ON r.stream = :stream AND r.id = {ID} WHERE {_COVERED}"
         )
-        given = {"count": len(versions), "stream": stream, "versions": b"".join(versions)}
+        given = {
+            "count": len(versions),
+            "stream": stream,
+            "versions": b"".join(versions),
+            "run": self.run,
+        }
         found: dict[int, set[tuple[bytes, int]]] = {}
         with self._journal.reading() as db:
             for position, source, mapping in db.execute(sql, given):
@@ -352,7 +339,8 @@ class Remembered:
         self,
         how: int,
         always: Collection[int],
-        read: Collection[int],
+        resent: Collection[int],
+        mappings: Collection[int],
         covered: int | None,
     ) -> None:
         """End a run that went well.
@@ -361,20 +349,22 @@ class Remembered:
             how: 1, or 2 where it replayed rejects.
             always: Streams of the kind `always` that it read from the tap: what was delivered of
                 them is forgotten, save what lies behind the last printed STATE.
-            read: Streams that it read from the tap: a resend of them is over.
+            resent: Streams whose resend is over.
+            mappings: Those that count as used from now on, whatever came.
             covered: The place that the last STATE covers; None if there was no STATE.
         """
         with self._journal.durable() as db:
             for stream in always:
-                if covered is None:
-                    db.execute("DELETE FROM version WHERE stream = ?", (stream,))
-                else:
-                    db.execute(
-                        "DELETE FROM version WHERE stream = ? AND copy <= ?",
-                        (stream, place_bytes(self.run, covered)),
-                    )
-            for stream in read:
+                last = place_bytes(self.run if covered is not None else self.run + 1, covered or 0)
+                db.execute(
+                    "DELETE FROM version WHERE stream = ? AND copy != x'' AND copy <= ?",
+                    (stream, last),
+                )
+            for stream in resent:
+                db.execute(_FORGET_COPIES_BEFORE_RESEND, {"stream": stream})
                 db.execute("UPDATE stream SET resend_since = NULL WHERE id = ?", (stream,))
+            for mapping in mappings:
+                db.execute("UPDATE mapping SET last_run = ? WHERE id = ?", (self.run, mapping))
             db.execute("UPDATE run SET ended_well = ? WHERE id = ?", (how, self.run))
 
     def expire(self, stream: int, days: int) -> int:
@@ -392,64 +382,3 @@ class Remembered:
                 f"{BOOKMARK_BYTES}) FROM version WHERE stream = :stream)",
                 {"stream": stream, "before": before},
             ).rowcount
-
-
-class Delivered(t.NamedTuple):
-    """Versions that are to be remembered as delivered."""
-
-    stream: int
-    mapping: int
-    run: int
-    """That delivered them."""
-    versions: bytes
-    places: bytes
-    """Run and place of each where versions are counted; else empty."""
-    by_key: bool
-    """Whether one version a key is kept."""
-
-
-def insert(db: sqlite3.Connection, delivered: Delivered) -> None:
-    """Add delivered versions to the tables."""
-    if not delivered.versions:
-        return
-    given = delivered._asdict() | {"count": len(delivered.versions) // VERSION_BYTES}
-    by_key, places = delivered.by_key, delivered.places
-    if by_key:
-        db.execute(
-            f"{_EACH} DELETE FROM version WHERE stream = :stream AND id IN (SELECT {_KEY} FROM n)",
-            given,
-        )
-    db.execute(
-        f"{_EACH} INSERT OR REPLACE INTO version SELECT :stream, {_KEY if by_key else _ID}, "
-        f"{_ENTRY}, {_COPY if places else _NO_COPY}, :mapping, :run, "
-        f"{_BOOKMARK if by_key else 'NULL'} FROM n ORDER BY 2",
-        given,
-    )
-    db.execute("UPDATE stream SET mapping = :mapping WHERE id = :stream", given)
-
-
-def _arrange(db: sqlite3.Connection, stream: int, *, by_key: bool) -> None:
-    """Keep a stream's versions by key alone, or by bookmark and key: `send_again` has changed."""
-    key = f"substr(id, {BOOKMARK_BYTES + 1}, {KEY_BYTES})"
-    if by_key:  # of several versions of a key that with the greatest bookmark
-        db.execute(
-            f"CREATE TEMP TABLE newest AS SELECT max(id) AS id FROM version WHERE stream = ? "
-            f"GROUP BY {key}",
-            (stream,),
-        )
-        db.execute(
-            "DELETE FROM version WHERE stream = ? AND id NOT IN (SELECT id FROM newest)", (stream,)
-        )
-        db.execute("DROP TABLE newest")
-        db.execute(
-            f"UPDATE OR REPLACE version SET bookmark = substr(id, 1, {BOOKMARK_BYTES}), "
-            f"id = CAST(x'{NO_BOOKMARK.hex()}' || {key} AS BLOB), copy = x'' WHERE stream = ?",
-            (stream,),
-        )
-    else:
-        db.execute(
-            f"UPDATE OR REPLACE version SET id = CAST(bookmark || {key} AS BLOB), bookmark = NULL "
-            "WHERE stream = ? AND bookmark IS NOT NULL",
-            (stream,),
-        )
-    db.execute("UPDATE stream SET by_key = ? WHERE id = ?", (by_key, stream))

@@ -7,10 +7,11 @@ import typing as t
 from collections import defaultdict, deque
 
 from target_altcraft.memory import format1
+from target_altcraft.memory.delivered import PLACE_BYTES
 from target_altcraft.memory.versions import SETTLED, id_of, key_of
 
 if t.TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from target_altcraft.memory.sent import Leftover, SentRequests
 
@@ -115,25 +116,40 @@ class Leftovers:
 class StreamLeftovers:
     """The leftovers of one stream, found by the versions of the records that come.
 
+    Where versions are counted, a record that an earlier run delivered is found by the place of its
+    copy instead: of several equal rows each is settled by its own outcome.
+
     Args:
         leftovers: Those of the stream.
         mapping: This run's mapping of it.
         by_key: Whether the key alone is compared.
+        is_counted: Whether versions are counted.
     """
 
-    def __init__(self, leftovers: Sequence[Leftover], mapping: int, *, by_key: bool) -> None:
+    def __init__(
+        self, leftovers: Sequence[Leftover], mapping: int, *, by_key: bool, is_counted: bool
+    ) -> None:
         self._mapping = mapping
         self._by_key = by_key
         self._index: defaultdict[bytes, deque[tuple[Leftover, int]]] = defaultdict(deque)
+        self._copies: dict[bytes, tuple[Leftover, int]] = {}
         self.has_old = any(leftover.mapping == format1.MAPPING for leftover in leftovers)
         for leftover in leftovers:
+            has_copies = is_counted and not leftover.is_doubtful and bool(leftover.places)
             for position, version in enumerate(leftover.versions):
-                if version != SETTLED:
-                    self._index[self._name(version, leftover.mapping)].append((leftover, position))
+                if version == SETTLED:
+                    continue
+                if has_copies and position not in leftover.faults:
+                    start = position * PLACE_BYTES
+                    copy = leftover.places[start : start + PLACE_BYTES]
+                    self._copies[copy] = leftover, position
+                else:
+                    name = self._name(version, leftover.mapping)
+                    self._index[name].append((leftover, position))
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return bool(self._index)
+        return bool(self._index or self._copies)
 
     def _name(self, version: bytes, mapping: int) -> bytes:
         if mapping == format1.MAPPING:
@@ -142,6 +158,12 @@ class StreamLeftovers:
             return key_of(version)
         return version if mapping == self._mapping else id_of(version)
 
+    def _waiting(self, version: bytes, old_version: bytes) -> Iterator[deque[tuple[Leftover, int]]]:
+        names = (key_of(version),) if self._by_key else (version, id_of(version))
+        for name in (*names, old_version):
+            if name in self._index:
+                yield self._index[name]
+
     def take(self, version: bytes, old_version: bytes) -> tuple[Leftover, int] | None:
         """Return the leftover and the position that a record is about; each is returned once.
 
@@ -149,13 +171,28 @@ class StreamLeftovers:
             version: The record's.
             old_version: The same as format 1 knew it; empty if nothing was carried over.
         """
-        names = (key_of(version),) if self._by_key else (version, id_of(version))
-        for name in (*names, old_version):
-            waiting = self._index.get(name)
+        for waiting in self._waiting(version, old_version):
             while waiting:
                 leftover, position = waiting.popleft()
                 if leftover.versions[position] != SETTLED:
                     return leftover, position
-            if waiting is not None:
-                del self._index[name]
         return None
+
+    def take_copy(self, copy: bytes) -> tuple[Leftover, int] | None:
+        """Return the leftover and the position that delivered a counted version, once."""
+        return self._copies.pop(copy, None)
+
+    def settle_doubt(self, version: bytes, old_version: bytes, before: int) -> None:
+        """Settle one doubt of earlier runs about a record that a later run has delivered.
+
+        Args:
+            version: The record's.
+            old_version: The same as format 1 knew it.
+            before: The run that delivered it.
+        """
+        for waiting in self._waiting(version, old_version):
+            for leftover, position in waiting:
+                is_open = leftover.versions[position] != SETTLED
+                if is_open and leftover.is_doubtful and leftover.run < before:
+                    leftover.versions[position] = SETTLED
+                    return

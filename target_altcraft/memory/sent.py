@@ -7,7 +7,7 @@ import typing as t
 from dataclasses import dataclass
 
 from target_altcraft.memory import format1
-from target_altcraft.memory.remembered import PLACE_BYTES, Delivered, insert, place_bytes
+from target_altcraft.memory.delivered import PLACE_BYTES, Delivered, insert, place_bytes
 from target_altcraft.memory.versions import SETTLED, VERSION_BYTES
 
 if t.TYPE_CHECKING:
@@ -181,17 +181,16 @@ class SentRequests:
                 row
                 for stream in streams
                 for row in db.execute(
-                    f"SELECT request.run, request.number, state, substr(places, -{PLACE_BYTES}) "
+                    "SELECT request.run, request.number, state, "
+                    f"substr(places, -{PLACE_BYTES}), faults "
                     "FROM request JOIN carried USING (run, number) WHERE stream = ?",
                     (stream,),
                 ).fetchall()
             ]
-            for run, number, state, place in rows:
-                if state != "delivered" or covered is None or place <= last:
-                    _drop(db, run, number)
-                else:
-                    _remember(db, run, number, (), behind=last)
-                    _drop(db, run, number)
+            for run, number, state, place, faults in rows:
+                if state == "delivered" and covered is not None and place > last:
+                    _remember(db, run, number, json.loads(faults), behind=last)
+                _drop(db, run, number)
 
     def doubtful(self, number: int, state: str, not_imported: Collection[int]) -> None:
         """Note that nobody knows what a task did.

@@ -8,7 +8,7 @@ import typing as t
 import msgspec
 
 from target_altcraft.memory import format1
-from target_altcraft.memory.remembered import place_bytes, places_bytes, run_of
+from target_altcraft.memory.delivered import place_bytes, places_bytes, run_of
 from target_altcraft.memory.resume import StreamLeftovers
 from target_altcraft.memory.versions import (
     ENTRY_BYTES,
@@ -74,7 +74,7 @@ DELIVERED_BEFORE = Judgement(Verdict.DELIVERED_BEFORE)
 class StreamMemory:
     """What is remembered of one stream, and what follows for the records that come.
 
-    Used by the reader's thread alone. `met` counts the records that came, `known_before` those that
+    Used by the reader's thread; workers only ask `places` and note what was rejected. `met` counts the records that came, `known_before` those that
     were delivered before.
 
     Args:
@@ -119,12 +119,17 @@ class StreamMemory:
             [left for left in leftovers if left.is_doubtful or left.run >= since],
             row.mapping,
             by_key=self.by_key,
+            is_counted=self.is_counted,
         )
         self._boundary = boundary
         self._is_baseline = is_baseline
         self._touches = touches or self.is_counted
         self._greatest = row.greatest
         self._pending: set[bytes] = set()
+        self._in_flight_before: set[bytes] = set()  # ids, under an earlier mapping of this run
+        self._replayed: set[bytes] | None = (
+            set() if send_again == "always" and has_key else None  # each version once
+        )
         self._used: set[tuple[bytes, bytes, bytes]] = set()
         self._runs: dict[int, int] = {}
         self._has_particulars = bool(
@@ -156,11 +161,13 @@ class StreamMemory:
             self.known_before += len(arrivals)
             return [DELIVERED_BEFORE] * len(arrivals)
         known = self._look_up(versions)
-        if not known and self._are_new(versions):
+        has_replays = any(arrival.rejection is not None for arrival in arrivals)
+        if not known and not has_replays and self._are_new(versions):
             self._repeats = False
             return [SEND] * len(arrivals)
         rejected = self._remembered.rejected(self.row.id, versions) if self.row.has_rejected else {}
-        self._used.clear()
+        if self._remembered.may_write:
+            self._used.clear()  # what was used is written down
         met: list[tuple[bytes, Known, bytes]] = []
         adopted: list[tuple[bytes, Known, bytes]] = []
         judgements = []
@@ -177,8 +184,10 @@ class StreamMemory:
                 elif self._touches and match.run < self._remembered.run:
                     met.append((id_, match, self._copy_of(match, arrival.origin.place)))
         if self._remembered.may_write:
-            self._remembered.meet(self.row.id, met) if met else None
-            self._remembered.adopt(self.row.id, self.row.mapping, adopted) if adopted else None
+            if met:
+                self._remembered.meet(self.row.id, met)
+            if adopted:
+                self._remembered.adopt(self.row.id, self.row.mapping, adopted)
         self._take_baseline(arrivals, judgements)
         self._repeats = (
             self._may_repeat
@@ -241,6 +250,8 @@ class StreamMemory:
 
     def _is_free(self, arrival: Arrival, known: Known) -> bool:
         """Tell whether a counted version may still stand for a record of this run."""
+        if arrival.rejection is not None and self._replayed is not None:
+            return True
         if known.run >= self._remembered.run:
             return False
         if (id_of(arrival.origin.version), known.entry, known.copy) in self._used:
@@ -278,7 +289,9 @@ class StreamMemory:
         if self.by_key and self.is_pending(arrival.origin.version):
             return Judgement(Verdict.WAIT)
         received: tuple[tuple[Leftover, int], ...] = ()
-        if self._leftovers:
+        if self._leftovers and self.is_counted and match is not None:
+            received = self._received_copy(arrival, match)
+        elif self._leftovers:
             judgement = self._judge_leftovers(arrival, match, known)
             if judgement.verdict is not Verdict.SEND:
                 return judgement
@@ -303,15 +316,27 @@ class StreamMemory:
         is_rejected = (
             rejected
             and arrival.rejection is None
+            and self.row.resend_since is None
             and (source_digest(arrival.record), self.row.mapping) in rejected
         )
         if is_rejected:
             return Verdict.REJECTED_BEFORE
-        if not self.is_counted and arrival.origin.version in self._pending:
+        if self._is_under_way(arrival):
             self.known_before += 1
             return Verdict.DELIVERED_BEFORE
         self._sending(arrival.origin.version)
         return Verdict.SEND
+
+    def _is_under_way(self, arrival: Arrival) -> bool:
+        """Tell whether this run has sent a record already that is to go out once."""
+        version = arrival.origin.version
+        if self._replayed is not None and arrival.rejection is not None:
+            is_known = version in self._replayed
+            self._replayed.add(version)
+            return is_known
+        if self.is_counted:
+            return False
+        return version in self._pending or id_of(version) in self._in_flight_before
 
     def _judge_leftovers(
         self, arrival: Arrival, match: Known | None, known: Sequence[Known]
@@ -327,15 +352,15 @@ class StreamMemory:
         )
         while found := self._leftovers.take(arrival.origin.version, old):
             leftover, position = found
-            if leftover.is_doubtful:
+            is_same = self.is_about(leftover, position, arrival)
+            if leftover.is_doubtful and (is_same or match is not None):
                 is_newer = any(each.run > leftover.run for each in known)
                 if not (is_newer if self.by_key else match is not None):
                     self._sending(arrival.origin.version)
                     return Judgement(Verdict.DOUBT, leftover, position, tuple(received))
-            is_same = self._is_about(leftover, position, arrival)
             leftover.versions[position] = SETTLED
             if leftover.is_doubtful:
-                continue  # it was delivered since
+                continue  # it was delivered since, or the row is another one now
             if position not in leftover.faults:
                 received.append((leftover, position))
                 if is_same and match is None:
@@ -345,7 +370,20 @@ class StreamMemory:
                 return Judgement(Verdict.FAULT, leftover, position, tuple(received))
         return Judgement(Verdict.SEND, received=tuple(received))
 
-    def _is_about(self, leftover: Leftover, position: int, arrival: Arrival) -> bool:
+    def _received_copy(self, arrival: Arrival, match: Known) -> tuple[tuple[Leftover, int], ...]:
+        """Settle what earlier runs left of the very copy that a counted record repeats."""
+        old = (
+            format1.version(self._settings, arrival.entry.body) if self._leftovers.has_old else b""
+        )
+        self._leftovers.settle_doubt(arrival.origin.version, old, run_of(match.copy))
+        found = self._leftovers.take_copy(match.copy)
+        if found is None:
+            return ()
+        leftover, position = found
+        leftover.versions[position] = SETTLED
+        return (found,)
+
+    def is_about(self, leftover: Leftover, position: int, arrival: Arrival) -> bool:
         """Tell whether a leftover, found by its key, is about a record as it is now."""
         return (
             not self.by_key
@@ -389,6 +427,11 @@ class StreamMemory:
         if self._greatest is None or greatest > self._greatest:
             self._greatest = greatest
 
+    def take_leftover_as_delivered(self, version: bytes, mapping: int) -> None:
+        """Remember as delivered what an earlier run may have sent of a key."""
+        if self._remembered.may_write:
+            self._remembered.remember(self.row.id, mapping, version, b"", by_key=self.by_key)
+
     def _sending(self, version: bytes) -> None:
         """Note that a record is about to be sent."""
         if self.is_counted:
@@ -397,6 +440,10 @@ class StreamMemory:
         id_ = id_of(version)
         if self._greatest is None or id_ > self._greatest:
             self._greatest = id_
+
+    def forgets_boundary(self) -> bool:
+        """Tell whether what format 1 knew of the greatest bookmark is not needed any more."""
+        return self._boundary is not None and self._boundary.is_done(self._greatest)
 
     def is_pending(self, version: bytes) -> bool:
         """Tell whether a record is under way: with the same key, where the key decides."""
@@ -415,6 +462,11 @@ class StreamMemory:
         self.tail_was_met = before.tail_was_met
         self.watch = before.watch or self.watch
         self._pending = before._pending
+        self._in_flight_before = before._in_flight_before
+        if not (self.by_key or self.is_counted):
+            self._in_flight_before |= set(map(id_of, before._pending))
+        self._replayed = before._replayed
+        self._has_particulars |= bool(self._in_flight_before)
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 
     def places(self, places: Sequence[int]) -> bytes:
@@ -428,10 +480,11 @@ class StreamMemory:
         found = self._remembered.rejected(self.row.id, [version_id + bytes(ENTRY_BYTES)])
         return (source_digest(record), self.row.mapping) in found.get(0, ())
 
-    def remember_rejected(self, version_id: bytes, source: bytes, place: int) -> None:
+    def remember_rejected(self, origin: Origin, source: bytes) -> None:
         """Note a rejected record, so that it is not rejected anew every night."""
         if self.send_again == "new_version" and self._remembered.may_write:
-            self._remembered.reject(self.row.id, self.row.mapping, version_id, source, place)
+            id_ = id_of(origin.version)
+            self._remembered.reject(self.row.id, origin.mapping, id_, source, origin.place)
 
     def _copy(self, place: int) -> bytes:
         return place_bytes(self._remembered.run, place) if self.is_counted else b""
