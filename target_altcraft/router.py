@@ -23,6 +23,7 @@ from target_altcraft.rejects import IN_DOUBT, rejection_of
 from target_altcraft.results import item_fault
 from target_altcraft.route import make_route, marks_deleted
 from target_altcraft.summary import DELETED, DROPPED, NO_STREAM
+from target_altcraft.unmarked import UnmarkedStreams
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,7 +96,7 @@ class Router:
         self._routes: dict[str, list[Route]] = {}
         self._checked: set[str] = set()
         self._unknown_streams: set[str] = set()
-        self._without_bookmark: dict[str, str] = {}
+        self._unmarked = UnmarkedStreams()
         self._lot: list[tuple[Route, Arrival] | _State] = []
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
@@ -126,7 +127,7 @@ class Router:
         self.streams_seen.add(output.name)
         is_unmarked = route.bookmark is None and route.settings.send_again is None
         if route.memory is not None and is_unmarked:
-            self._without_bookmark.setdefault(tap_stream, output.name)
+            self._unmarked.add(tap_stream, output.name)
         return route
 
     # RECORD
@@ -155,11 +156,7 @@ class Router:
         try:
             routes = self._routes[tap_stream]
         except (KeyError, TypeError):
-            raise UndeliverableRecord(
-                "no_schema",
-                f"a record of stream '{visible(tap_stream)}' came before its SCHEMA message (line "
-                f"{self._line()[1]} of the input)",
-            ) from None
+            raise self._without_schema(tap_stream) from None
         if not isinstance(record, dict):
             raise UndeliverableRecord(
                 "not_an_object",
@@ -192,6 +189,13 @@ class Router:
         if self.place % _JUDGED_EVERY == 0:
             self.judge_lot()
             self._outcomes.brakes.judge_all()
+
+    def _without_schema(self, tap_stream: t.Any) -> UndeliverableRecord:  # noqa: ANN401 - of the tap
+        return UndeliverableRecord(
+            "no_schema",
+            f"a record of stream '{visible(tap_stream)}' came before its SCHEMA message (line "
+            f"{self._line()[1]} of the input)",
+        )
 
     def _routes_of_replay(self, routes: list[Route], rejection: Mapping[str, t.Any]) -> list[Route]:
         """Return the routes that a replayed reject takes: the one that rejected it."""
@@ -273,30 +277,12 @@ class Router:
 
     def state(self, value: t.Any, text: bytes) -> None:  # noqa: ANN401 - whatever the tap says
         """Take a STATE, and its JSON: that goes out once all records before it are settled."""
-        if self._without_bookmark:
-            self._say_what_cannot_be_told(value)
+        self._unmarked.look(value)
         if self._lot:
             self._lot.append(_State(text, self.place))
         else:
             self._outcomes.brakes.judge_all()
             self._checkpoints.add(text, self.place)
-
-    def _say_what_cannot_be_told(self, value: t.Any) -> None:  # noqa: ANN401
-        bookmarks = value.get("bookmarks") if isinstance(value, dict) else None
-        if not isinstance(bookmarks, dict):
-            return
-        for tap_stream, name in list(self._without_bookmark.items()):
-            if not bookmarks.get(tap_stream):
-                continue
-            del self._without_bookmark[tap_stream]
-            logger.warning(
-                "stream '%s': the tap's STATE holds a bookmark for it, but its SCHEMA names no "
-                "single one of bookmark_properties: what the tap repeats at its bookmark cannot be "
-                "told and is sent again. Set streams.%s.bookmark_column to the bookmark's column, "
-                "or send_again",
-                name,
-                name,
-            )
 
     # The journal's word
 

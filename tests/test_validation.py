@@ -410,3 +410,14 @@ def test_any_record_gets_the_stock_verdict_and_a_message_without_values(
     assert accepts(ours, record) is verdict
     if not verdict:
         assert SECRET not in fault(schema, record)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "http://127.0.0.1:9/x.json", "x.json"])
+def test_no_other_document_is_read(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object) -> t.NoReturn:
+        raise AssertionError(address)
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    validator = RecordValidator({"properties": {"x": {"$ref": address}}})
+    with pytest.raises(InvalidJSONSchema):
+        validator.validate({"x": 1})
