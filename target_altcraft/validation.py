@@ -7,6 +7,7 @@ import typing as t
 from functools import cached_property
 
 import jsonschema_rs
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 from singer_sdk.exceptions import InvalidJSONSchema, InvalidRecord
 from singer_sdk.sinks.core import BaseJSONSchemaValidator, JSONSchemaValidator
@@ -43,7 +44,10 @@ class RecordValidator(BaseJSONSchemaValidator):
 
     @cached_property
     def _stock(self) -> t.Any:  # noqa: ANN401 - of the SDK's choice
-        return JSONSchemaValidator(self.schema).validator
+        # With a registry of its own it reads no other document either.
+        return JSONSchemaValidator(self.schema).validator.evolve(
+            registry=Registry(), _resolver=None
+        )
 
     def validate(self, record: dict[str, t.Any]) -> None:
         """Check a record.

@@ -14,6 +14,8 @@ from singer_sdk.sinks.core import JSONSchemaValidator
 from target_altcraft.validation import RecordValidator
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from singer_sdk.sinks.core import BaseJSONSchemaValidator
 
 SECRET = "v4lue"
@@ -412,12 +414,18 @@ def test_any_record_gets_the_stock_verdict_and_a_message_without_values(
         assert SECRET not in fault(schema, record)
 
 
-@pytest.mark.parametrize("address", ["file:///etc/hostname", "http://127.0.0.1:9/x.json", "x.json"])
-def test_no_other_document_is_read(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("address", ["file://{}", "http://127.0.0.1:9/x.json", "x.json"])
+def test_no_other_document_is_read(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def connect(*_: object) -> t.NoReturn:
         raise AssertionError(address)
 
     monkeypatch.setattr("socket.socket.connect", connect)
-    validator = RecordValidator({"properties": {"x": {"$ref": address}}})
+    other = tmp_path / "other.json"
+    other.write_text('{"type": "integer"}', encoding="ascii")
+    schema = {"properties": {"x": {"$ref": address.format(other)}}}
+    validator = RecordValidator(schema)
     with pytest.raises(InvalidJSONSchema):
         validator.validate({"x": 1})
