@@ -7,8 +7,11 @@ import typing as t
 
 from target_altcraft.errors import TaskError
 from target_altcraft.messages import SENT_AGAIN, TWICE
+from target_altcraft.rejects import IN_DOUBT
 
 if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_altcraft.memory.sent import Leftover
 
 logger = logging.getLogger(__name__)
@@ -46,16 +49,21 @@ class Doubts:
             logger.warning("%s. %s", leftover.doubt, then)
         return self._how == "resend"
 
-    def sends_replay(self, stream: str, line_number: int) -> bool:
-        """Tell whether a replayed reject that may have been accepted is sent.
+    def sends_replay(
+        self, stream: str, rejection: Mapping[str, t.Any] | None, line_number: int
+    ) -> bool:
+        """Tell whether a record is sent that may be a replayed reject in doubt.
 
         Args:
             stream: The output stream.
+            rejection: What it was rejected for; None if it is no replay.
             line_number: Where it stands in the input.
 
         Raises:
             TaskError: If `on_ambiguous_submit` is `fail`.
         """
+        if rejection is None or rejection.get("code") != IN_DOUBT:
+            return True
         doubt = (
             f"stream '{stream}': the rejected record in line {line_number} of the input may have "
             "been accepted before it was refused"

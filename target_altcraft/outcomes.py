@@ -11,12 +11,14 @@ from target_altcraft.brakes import Brakes
 from target_altcraft.codec import decode_json
 from target_altcraft.delivery.request import Request, State
 from target_altcraft.dry_run import DryRun
+from target_altcraft.errors import TaskError
 from target_altcraft.memory.memory import Memory
 from target_altcraft.memory.sent import Sent
-from target_altcraft.memory.versions import id_of, source_digest
+from target_altcraft.memory.versions import source_digest
 from target_altcraft.receipts import Receipts
 from target_altcraft.rejects import Reject, Rejects
 from target_altcraft.report import Report
+from target_altcraft.results import item_fault
 from target_altcraft.summary import REJECTED_BEFORE, Summary
 
 if t.TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Outcomes:
 
     def __init__(self, settings: Settings, delivered: Callable[[Batch, float], None]) -> None:
         writes = not settings.dry_run
+        self._settings = settings
         self.summary = Summary()
         self.brakes = Brakes(settings, self.summary)
         self.memory: Memory | None = None
@@ -262,13 +265,25 @@ class Outcomes:
                     memory.remember_rejected(origin, source)
 
     def reject_leftover(
-        self, stream: StreamSettings, origin: Origin, leftover: Leftover, fault: tuple[str, str]
+        self, stream: StreamSettings, origin: Origin, leftover: Leftover, position: int
     ) -> None:
-        """Set aside a record that a task of an earlier run did not import."""
+        """Set aside a record that a task of an earlier run did not import.
+
+        Raises:
+            TaskError: If there is no rejects file.
+            TargetError: If it cannot be written, or there are too many.
+        """
+        item = leftover.results[position] if leftover.results is not None else None
+        kind, text = item_fault(item) or ("not imported", "")
+        if self._settings.rejects_path is None:
+            raise TaskError(
+                f"{leftover.name}, task {leftover.task_id}, of an earlier run: a profile was not "
+                f"imported ({kind}); set rejects_path to have such records set aside"
+            )
         if self.dry_run is not None:
-            self.count_reject(stream.name, fault[0])
+            self.count_reject(stream.name, kind)
             return
-        self._set_aside(stream, [(origin, *fault)], leftover.task_id)
+        self._set_aside(stream, [(origin, kind, text)], leftover.task_id)
         self.brakes.rejected()
 
     def receive_leftover(

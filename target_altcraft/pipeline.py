@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from target_altcraft.batch import Batch
+    from target_altcraft.errors import TaskError
     from target_altcraft.reader import LineReader
     from target_altcraft.settings import Settings, StreamSettings
 
@@ -222,7 +223,7 @@ class Pipeline:
         self.outcomes.brakes.judge_at_end()
         if self.outcomes.memory is not None and not self.settings.dry_run:
             self.outcomes.memory.end_well(
-                self.router.streams_seen,
+                self.router.streams_read(),
                 is_replay=self.router.saw_replays and not self.router.saw_records,
                 covered=self._covered,
             )

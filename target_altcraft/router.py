@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import logging
 import typing as t
-from collections import deque
+from collections import Counter, deque
 from operator import length_hint
 
 import msgspec
 
 from target_altcraft.doubts import Doubts
-from target_altcraft.errors import Rejection, TaskError, UndeliverableRecord
-from target_altcraft.memory.stream import DELIVERED_BEFORE, SEND, Arrival, Verdict
-from target_altcraft.memory.versions import ENTRY_BYTES
+from target_altcraft.errors import Rejection, SettingsError, UndeliverableRecord
+from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
+from target_altcraft.memory.versions import ENTRY_BYTES, SETTLED
 from target_altcraft.names import visible
 from target_altcraft.profile import NO_ORIGIN, Origin
-from target_altcraft.rejects import IN_DOUBT, rejection_of
-from target_altcraft.results import item_fault
+from target_altcraft.rejects import rejection_of
+from target_altcraft.replays import Replays
 from target_altcraft.route import make_route, marks_deleted
-from target_altcraft.summary import DELETED, DROPPED, NO_STREAM
+from target_altcraft.summary import DELETED, DROPPED
 from target_altcraft.unmarked import UnmarkedStreams
 
 if t.TYPE_CHECKING:
@@ -30,8 +30,9 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.batch import Batch, OpenBatches
     from target_altcraft.checkpoint import Checkpoints
+    from target_altcraft.memory.judgement import Judgement
     from target_altcraft.memory.sent import Leftover
-    from target_altcraft.memory.stream import Judgement, StreamMemory
+    from target_altcraft.memory.stream import StreamMemory
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.profile import Entry
     from target_altcraft.route import Output, Route
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 _LOT, _MOST = 1000, 5000
 """Records of a lot: as a rule, and while the journal is busy."""
+_LOT_BYTES = 4_000_000
+"""A lot of so many bytes is judged at once."""
 _JUDGED_EVERY = 1000
 """After so many records the streams are judged by what was rejected of them."""
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
@@ -82,6 +85,7 @@ class Router:
     ) -> None:
         self.place = 0
         self.streams_seen: set[str] = set()
+        self._seen_before_state: set[str] = set()
         self.saw_replays = False
         self.saw_records = False
         self._settings = settings
@@ -95,9 +99,11 @@ class Router:
         self._wait = wait
         self._routes: dict[str, list[Route]] = {}
         self._checked: set[str] = set()
-        self._unknown_streams: set[str] = set()
+        self._replays = Replays(self._summary)
         self._unmarked = UnmarkedStreams()
         self._lot: list[tuple[Route, Arrival] | _State] = []
+        self._lot_bytes = 0
+        self._sources: dict[str, str] = {}  # by output stream, with a journal
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
         self._keeps_key = outcomes.receipts is not None
@@ -117,6 +123,13 @@ class Router:
         if self._outcomes.rejects is not None:
             self._outcomes.rejects.schema(tap_stream, self._line()[0])
 
+    def streams_read(self) -> set[str]:
+        """Return the output streams that the tap has read: a record came, or a STATE behind them.
+
+        A SCHEMA alone may be all that a tap wrote before it died.
+        """
+        return self._seen_before_state | {n for n in self.streams_seen if self._summary.read[n]}
+
     @property
     def tap_streams(self) -> set[str]:
         """The tap's streams whose SCHEMA came."""
@@ -124,6 +137,14 @@ class Router:
 
     def _route(self, tap_stream: str, output: Output) -> Route:
         route = make_route(output, self._settings, self._outcomes.memory)
+        source = self._sources.setdefault(output.name, tap_stream)
+        if route.memory is not None and source != tap_stream:
+            raise SettingsError(
+                f"stream_maps: '{source}' and '{tap_stream}' are both mapped to stream "
+                f"'{output.name}'. With journal_path each output stream comes from one stream of "
+                "the tap, for equal keys would be taken for one record: give them different "
+                "__alias__es, and the same workflow_id"
+            )
         self.streams_seen.add(output.name)
         is_unmarked = route.bookmark is None and route.settings.send_again is None
         if route.memory is not None and is_unmarked:
@@ -158,15 +179,11 @@ class Router:
         except (KeyError, TypeError):
             raise self._without_schema(tap_stream) from None
         if not isinstance(record, dict):
-            raise UndeliverableRecord(
-                "not_an_object",
-                f"a record of stream '{tap_stream}' is not an object (line {self._line()[1]} of "
-                "the input)",
-            )
+            raise self._not_an_object(tap_stream)
         rejection = rejection_of(message) if "rejection" in message else None
         if rejection is not None:
             self.saw_replays = True
-            routes = self._routes_of_replay(routes, rejection)
+            routes = self._replays.routes(routes, rejection)
         else:
             self.saw_records = True
             if not routes:
@@ -187,8 +204,8 @@ class Router:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 self._set_aside(route, Origin(self._message(line)), too_deep)
         if self.place % _JUDGED_EVERY == 0:
-            self.judge_lot()
-            self._outcomes.brakes.judge_all()
+            waiting = Counter(item[0].name for item in self._lot if not isinstance(item, _State))
+            self._outcomes.brakes.judge_all(waiting)
 
     def _without_schema(self, tap_stream: t.Any) -> UndeliverableRecord:  # noqa: ANN401 - of the tap
         return UndeliverableRecord(
@@ -197,28 +214,12 @@ class Router:
             f"{self._line()[1]} of the input)",
         )
 
-    def _routes_of_replay(self, routes: list[Route], rejection: Mapping[str, t.Any]) -> list[Route]:
-        """Return the routes that a replayed reject takes: the one that rejected it."""
-        name = rejection.get("stream")
-        if not isinstance(name, str):
-            return routes
-        chosen = [route for route in routes if route.name == name]
-        if not chosen:
-            self._skip_unknown(visible(name))
-        return chosen
-
-    def _skip_unknown(self, name: str) -> None:
-        """Count a replayed reject that no output stream is for."""
-        self._summary.read[name] += 1
-        self._summary.skip(name, NO_STREAM)
-        if name not in self._unknown_streams:
-            self._unknown_streams.add(name)
-            logger.warning(
-                "stream '%s': a rejects file holds records for it, but there is no such output "
-                "stream any more; they are not sent. Bring the stream back, or change the name in "
-                "their 'rejection'",
-                name,
-            )
+    def _not_an_object(self, tap_stream: str) -> UndeliverableRecord:
+        return UndeliverableRecord(
+            "not_an_object",
+            f"a record of stream '{tap_stream}' is not an object (line {self._line()[1]} of the "
+            "input)",
+        )
 
     def _take(
         self,
@@ -245,7 +246,7 @@ class Router:
         message = self._message(line) if self._keeps_message else b""
         key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
         if memory is None or route.versions is None:
-            if not self._sends_replay(route, rejection):
+            if not self._doubts.sends_replay(route.name, rejection, self._line()[1]):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
             self._send(route, entry, Origin(message, key))
@@ -253,7 +254,10 @@ class Router:
         version = route.versions.version(record, entry.body)
         origin = Origin(message, key, version, self.place, memory.row.mapping)
         self._lot.append((route, Arrival(record, entry, origin, rejection)))
-        if len(self._lot) >= _LOT:
+        self._lot_bytes += len(entry.body) + len(message)
+        if self._lot_bytes >= _LOT_BYTES:
+            self.judge_lot()
+        elif len(self._lot) >= _LOT:
             self.judge_lot(may_wait=False)
 
     def _send(self, route: Route, entry: Entry, origin: Origin) -> None:
@@ -278,6 +282,8 @@ class Router:
     def state(self, value: t.Any, text: bytes) -> None:  # noqa: ANN401 - whatever the tap says
         """Take a STATE, and its JSON: that goes out once all records before it are settled."""
         self._unmarked.look(value)
+        if len(self._seen_before_state) < len(self.streams_seen):
+            self._seen_before_state = self.streams_seen.copy()
         if self._lot:
             self._lot.append(_State(text, self.place))
         else:
@@ -297,7 +303,7 @@ class Router:
         is_put_off = not may_wait and len(lot) < _MOST and memory is not None and memory.is_busy
         if is_put_off or not lot:
             return
-        self._lot = []
+        self._lot, self._lot_bytes = [], 0
         self._collect_settled()
         judged = self._judged([item for item in lot if not isinstance(item, _State)])
         for item in lot:
@@ -352,7 +358,8 @@ class Router:
         if judgement.verdict in {Verdict.SEND, Verdict.DOUBT}:
             self._send_judged(route, arrival, judgement)
         elif judgement.verdict is Verdict.FAULT:
-            self._reject_leftover(route, origin, judgement)
+            leftover = t.cast("Leftover", judgement.leftover)
+            self._outcomes.reject_leftover(route.settings, origin, leftover, judgement.position)
         elif judgement.verdict is Verdict.REJECTED_BEFORE:
             self._count_rejected_before(route)
         else:
@@ -372,7 +379,7 @@ class Router:
                 self._follow(route, arrival, *memory.judge([arrival]))
                 return
         else:
-            sends = self._sends_replay(route, arrival.rejection)
+            sends = self._doubts.sends_replay(route.name, arrival.rejection, self._line()[1])
         try:
             if sends:
                 self._send(route, arrival.entry, arrival.origin)
@@ -382,12 +389,6 @@ class Router:
         except Rejection as rejection:
             self._set_aside(route, arrival.origin, rejection)
         memory.settled([arrival.origin.version])
-
-    def _sends_replay(self, route: Route, rejection: Mapping[str, t.Any] | None) -> bool:
-        """Tell whether a record is sent that may be a replayed reject in doubt."""
-        if rejection is None or rejection.get("code") != IN_DOUBT:
-            return True
-        return self._doubts.sends_replay(route.name, self._line()[1])
 
     # Rejects
 
@@ -439,19 +440,3 @@ class Router:
                 "or set rejects_path to have such records set aside",
             )
         self._outcomes.count_rejected_before(route.name)
-
-    def _reject_leftover(self, route: Route, origin: Origin, judgement: Judgement) -> None:
-        """Set aside a record that a task of an earlier run did not import.
-
-        Raises:
-            TaskError: If there is no rejects file.
-        """
-        leftover = t.cast("Leftover", judgement.leftover)
-        item = leftover.results[judgement.position] if leftover.results is not None else None
-        kind, text = item_fault(item) or ("not imported", "")
-        if self._settings.rejects_path is None:
-            raise TaskError(
-                f"{leftover.name}, task {leftover.task_id}, of an earlier run: a profile was not "
-                f"imported ({kind}); set rejects_path to have such records set aside"
-            )
-        self._outcomes.reject_leftover(route.settings, origin, leftover, (kind, text))

@@ -84,6 +84,7 @@ class Remembered:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._ended: dict[int, int] = {}  # how earlier runs ended
 
     @property
     def run(self) -> int:
@@ -331,9 +332,11 @@ class Remembered:
 
     def ended(self, run: int) -> int:
         """Return how an earlier run ended: 0 not well, 1 well, 2 well, replaying rejects."""
-        with self._journal.reading() as db:
-            row = db.execute("SELECT ended_well FROM run WHERE id = ?", (run,)).fetchone()
-        return int(row[0]) if row else 0
+        if run not in self._ended:
+            with self._journal.reading() as db:
+                row = db.execute("SELECT ended_well FROM run WHERE id = ?", (run,)).fetchone()
+            self._ended[run] = int(row[0]) if row else 0
+        return self._ended[run]
 
     def end_well(
         self,

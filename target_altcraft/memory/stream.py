@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import typing as t
-
-import msgspec
 
 from target_altcraft.memory import format1
 from target_altcraft.memory.delivered import place_bytes, places_bytes, run_of
+from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Judgement, Verdict
 from target_altcraft.memory.resume import StreamLeftovers
+from target_altcraft.memory.under_way import UnderWay
 from target_altcraft.memory.versions import (
     ENTRY_BYTES,
     SETTLED,
@@ -23,9 +22,10 @@ if t.TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from target_altcraft.memory.bookmark_watch import BookmarkWatch
+    from target_altcraft.memory.judgement import Arrival
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
-    from target_altcraft.profile import Entry, Origin
+    from target_altcraft.profile import Origin
     from target_altcraft.settings import StreamSettings
 
 SendAgain = t.Literal["new_version", "always", "changed", "never"]
@@ -33,49 +33,11 @@ ENDED_WELL, REPLAYED = 1, 2
 """How an earlier run ended: it read the tap to its end, or it replayed rejects."""
 
 
-class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """A record that could be sent now."""
-
-    record: Mapping[str, t.Any]
-    """As the tap sent it."""
-    entry: Entry
-    origin: Origin
-    rejection: Mapping[str, t.Any] | None
-    """What a replayed reject was rejected for; None for any other record."""
-
-
-class Verdict(enum.Enum):
-    """What is to become of a record."""
-
-    SEND = "send"
-    DELIVERED_BEFORE = "delivered before"
-    NOT_CHANGED = "not changed"
-    REJECTED_BEFORE = "rejected before"
-    BASELINE = "baseline"
-    FAULT = "fault"  # an earlier run's task did not import it
-    DOUBT = "doubt"  # an earlier run may have sent it
-    WAIT = "wait"  # its key is in flight: that outcome decides
-
-
-class Judgement(t.NamedTuple):
-    """A verdict, and the leftover that it is about, if it is about one."""
-
-    verdict: Verdict
-    leftover: Leftover | None = None
-    position: int = 0
-    received: tuple[tuple[Leftover, int], ...] = ()
-    """What earlier runs delivered of its key without a receipt: leftover and position."""
-
-
-SEND = Judgement(Verdict.SEND)
-DELIVERED_BEFORE = Judgement(Verdict.DELIVERED_BEFORE)
-
-
 class StreamMemory:
     """What is remembered of one stream, and what follows for the records that come.
 
-    Used by the reader's thread; workers only ask `places` and note what was rejected. `met` counts the records that came, `known_before` those that
-    were delivered before.
+    Used by the reader's thread; workers only ask `places` and note what was rejected. `met` counts
+    the records that came, `known_before` those that were delivered before.
 
     Args:
         remembered: The journal's versions.
@@ -125,13 +87,12 @@ class StreamMemory:
         self._is_baseline = is_baseline
         self._touches = touches or self.is_counted
         self._greatest = row.greatest
-        self._pending: set[bytes] = set()
-        self._in_flight_before: set[bytes] = set()  # ids, under an earlier mapping of this run
-        self._replayed: set[bytes] | None = (
-            set() if send_again == "always" and has_key else None  # each version once
+        self._under_way = UnderWay(
+            by_key=self.by_key,
+            is_counted=self.is_counted,
+            sends_replays_once=send_again == "always" and has_key,
         )
         self._used: set[tuple[bytes, bytes, bytes]] = set()
-        self._runs: dict[int, int] = {}
         self._has_particulars = bool(
             self.by_key
             or self._leftovers
@@ -168,8 +129,7 @@ class StreamMemory:
         rejected = self._remembered.rejected(self.row.id, versions) if self.row.has_rejected else {}
         if self._remembered.may_write:
             self._used.clear()  # what was used is written down
-        met: list[tuple[bytes, Known, bytes]] = []
-        adopted: list[tuple[bytes, Known, bytes]] = []
+        met: list[tuple[Arrival, Known]] = []
         judgements = []
         for position, arrival in enumerate(arrivals):
             match = self._match(arrival, known[position]) if position in known else None
@@ -178,23 +138,36 @@ class StreamMemory:
             )
             judgements.append(judgement)
             if match is not None and judgement.verdict is not Verdict.SEND:
-                id_ = self._stored_id(versions[position])
-                if match.mapping != self.row.mapping and not self.is_counted:
-                    adopted.append((id_, match, entry_of(versions[position])))
-                elif self._touches and match.run < self._remembered.run:
-                    met.append((id_, match, self._copy_of(match, arrival.origin.place)))
-        if self._remembered.may_write:
-            if met:
-                self._remembered.meet(self.row.id, met)
-            if adopted:
-                self._remembered.adopt(self.row.id, self.row.mapping, adopted)
+                met.append((arrival, match))
+        has_adopted = self._note_met(met)
         self._take_baseline(arrivals, judgements)
         self._repeats = (
             self._may_repeat
-            and not adopted
+            and not has_adopted
             and judgements.count(DELIVERED_BEFORE) == len(judgements)
         )
         return judgements
+
+    def _note_met(self, met: Sequence[tuple[Arrival, Known]]) -> bool:
+        """Note that delivered versions came again, and what they look like under a new mapping.
+
+        Returns:
+            Whether some were delivered under another mapping.
+        """
+        seen: list[tuple[bytes, Known, bytes]] = []
+        adopted: list[tuple[bytes, Known, bytes]] = []
+        for arrival, match in met:
+            version = arrival.origin.version
+            if match.mapping != self.row.mapping and not self.is_counted:
+                adopted.append((self._stored_id(version), match, entry_of(version)))
+            elif self._touches and match.run < self._remembered.run:
+                copy = self._copy_of(match, arrival.origin.place)
+                seen.append((self._stored_id(version), match, copy))
+        if self._remembered.may_write and seen:
+            self._remembered.meet(self.row.id, seen)
+        if self._remembered.may_write and adopted:
+            self._remembered.adopt(self.row.id, self.row.mapping, adopted)
+        return bool(adopted)
 
     def _are_new(self, versions: Sequence[bytes]) -> bool:
         """Note that a whole lot is about to be sent, if nothing at all is known of it."""
@@ -202,10 +175,8 @@ class StreamMemory:
             return False
         if self.is_counted:
             return True
-        new = set(versions)
-        if len(new) < len(versions) or not self._pending.isdisjoint(new):
+        if not self._under_way.add_all(versions):
             return False
-        self._pending |= new
         greatest = id_of(max(versions))
         if self._greatest is None or greatest > self._greatest:
             self._greatest = greatest
@@ -250,7 +221,7 @@ class StreamMemory:
 
     def _is_free(self, arrival: Arrival, known: Known) -> bool:
         """Tell whether a counted version may still stand for a record of this run."""
-        if arrival.rejection is not None and self._replayed is not None:
+        if arrival.rejection is not None and self._under_way.sends_replays_once:
             return True
         if known.run >= self._remembered.run:
             return False
@@ -258,16 +229,9 @@ class StreamMemory:
             return False
         if self.send_again != "always":
             return True
-        how = self._ended(run_of(known.copy))
+        how = self._remembered.ended(run_of(known.copy))
         self.tail_was_met |= how == ENDED_WELL
         return how != REPLAYED or arrival.rejection is not None
-
-    def _ended(self, run: int) -> int:
-        """Return how an earlier run ended."""
-        how = self._runs.get(run)
-        if how is None:
-            how = self._runs[run] = self._remembered.ended(run)
-        return how
 
     def _copy_of(self, known: Known, place: int) -> bytes:
         """Return where a version that is met again counts as delivered.
@@ -275,7 +239,7 @@ class StreamMemory:
         What a run that did not end well delivered counts as this run's, at the place where it came:
         should this run end well, it may lie behind its last STATE.
         """
-        if self.send_again != "always" or self._ended(run_of(known.copy)) != 0:
+        if self.send_again != "always" or self._remembered.ended(run_of(known.copy)) != 0:
             return known.copy
         return self._copy(place)
 
@@ -321,22 +285,12 @@ class StreamMemory:
         )
         if is_rejected:
             return Verdict.REJECTED_BEFORE
-        if self._is_under_way(arrival):
+        version = arrival.origin.version
+        if self._under_way.is_repeat(version, is_replay=arrival.rejection is not None):
             self.known_before += 1
             return Verdict.DELIVERED_BEFORE
-        self._sending(arrival.origin.version)
+        self._sending(version)
         return Verdict.SEND
-
-    def _is_under_way(self, arrival: Arrival) -> bool:
-        """Tell whether this run has sent a record already that is to go out once."""
-        version = arrival.origin.version
-        if self._replayed is not None and arrival.rejection is not None:
-            is_known = version in self._replayed
-            self._replayed.add(version)
-            return is_known
-        if self.is_counted:
-            return False
-        return version in self._pending or id_of(version) in self._in_flight_before
 
     def _judge_leftovers(
         self, arrival: Arrival, match: Known | None, known: Sequence[Known]
@@ -347,9 +301,7 @@ class StreamMemory:
             `SEND` if that settles nothing.
         """
         received: list[tuple[Leftover, int]] = []
-        old = (
-            format1.version(self._settings, arrival.entry.body) if self._leftovers.has_old else b""
-        )
+        old = self._old_version(arrival)
         while found := self._leftovers.take(arrival.origin.version, old):
             leftover, position = found
             is_same = self.is_about(leftover, position, arrival)
@@ -372,9 +324,7 @@ class StreamMemory:
 
     def _received_copy(self, arrival: Arrival, match: Known) -> tuple[tuple[Leftover, int], ...]:
         """Settle what earlier runs left of the very copy that a counted record repeats."""
-        old = (
-            format1.version(self._settings, arrival.entry.body) if self._leftovers.has_old else b""
-        )
+        old = self._old_version(arrival)
         self._leftovers.settle_doubt(arrival.origin.version, old, run_of(match.copy))
         found = self._leftovers.take_copy(match.copy)
         if found is None:
@@ -382,6 +332,12 @@ class StreamMemory:
         leftover, position = found
         leftover.versions[position] = SETTLED
         return (found,)
+
+    def _old_version(self, arrival: Arrival) -> bytes:
+        """Return a record's version as format 1 knew it, if anything was carried over."""
+        if not self._leftovers.has_old:
+            return b""
+        return format1.version(self._settings, arrival.entry.body)
 
     def is_about(self, leftover: Leftover, position: int, arrival: Arrival) -> bool:
         """Tell whether a leftover, found by its key, is about a record as it is now."""
@@ -407,7 +363,7 @@ class StreamMemory:
                 judgements[position] = Judgement(Verdict.BASELINE)
                 if judgement.leftover is not None:
                     judgement.leftover.versions[judgement.position] = SETTLED
-        self._pending.clear()
+        self._under_way.clear()
         self.take_as_delivered(taken)
 
     # What this run does
@@ -436,7 +392,7 @@ class StreamMemory:
         """Note that a record is about to be sent."""
         if self.is_counted:
             return
-        self._pending.add(key_of(version) if self.by_key else version)
+        self._under_way.add(version)
         id_ = id_of(version)
         if self._greatest is None or id_ > self._greatest:
             self._greatest = id_
@@ -447,26 +403,18 @@ class StreamMemory:
 
     def is_pending(self, version: bytes) -> bool:
         """Tell whether a record is under way: with the same key, where the key decides."""
-        return (key_of(version) if self.by_key else version) in self._pending
+        return self._under_way.has(version)
 
     def settled(self, versions: Sequence[bytes]) -> None:
         """Note that what was sent of these is known now."""
-        if self.by_key:
-            self._pending.difference_update(map(key_of, versions))
-        else:
-            self._pending.difference_update(versions)
+        self._under_way.settle(versions)
 
     def go_on_from(self, before: StreamMemory) -> None:
         """Take over what this run did under an earlier SCHEMA of the stream."""
         self.known_before, self.met = before.known_before, before.met
         self.tail_was_met = before.tail_was_met
         self.watch = before.watch or self.watch
-        self._pending = before._pending
-        self._in_flight_before = before._in_flight_before
-        if not (self.by_key or self.is_counted):
-            self._in_flight_before |= set(map(id_of, before._pending))
-        self._replayed = before._replayed
-        self._has_particulars |= bool(self._in_flight_before)
+        self._has_particulars |= self._under_way.go_on_from(before._under_way)
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 
     def places(self, places: Sequence[int]) -> bytes:

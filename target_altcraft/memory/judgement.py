@@ -1,0 +1,52 @@
+"""What is asked of a stream's memory, and what it answers: plain data."""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+
+import msgspec
+
+if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_altcraft.memory.sent import Leftover
+    from target_altcraft.profile import Entry, Origin
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A record that could be sent now."""
+
+    record: Mapping[str, t.Any]
+    """As the tap sent it."""
+    entry: Entry
+    origin: Origin
+    rejection: Mapping[str, t.Any] | None
+    """What a replayed reject was rejected for; None for any other record."""
+
+
+class Verdict(enum.Enum):
+    """What is to become of a record."""
+
+    SEND = "send"
+    DELIVERED_BEFORE = "delivered before"
+    NOT_CHANGED = "not changed"
+    REJECTED_BEFORE = "rejected before"
+    BASELINE = "baseline"
+    FAULT = "fault"  # an earlier run's task did not import it
+    DOUBT = "doubt"  # an earlier run may have sent it
+    WAIT = "wait"  # its key is in flight: that outcome decides
+
+
+class Judgement(t.NamedTuple):
+    """A verdict, and the leftover that it is about, if it is about one."""
+
+    verdict: Verdict
+    leftover: Leftover | None = None
+    position: int = 0
+    received: tuple[tuple[Leftover, int], ...] = ()
+    """What earlier runs delivered of its key without a receipt: leftover and position."""
+
+
+SEND = Judgement(Verdict.SEND)
+DELIVERED_BEFORE = Judgement(Verdict.DELIVERED_BEFORE)
