@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from fork_server import ForkServer
 from harness import TOKEN, run, wait_for
+from installed import MELTANO, TAP, installed
 from nights import Nights
-from real_parts import TAP, Postgres, cache_folder, installed, meltano_requirement
+from real_parts import Postgres
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
@@ -85,16 +86,16 @@ def nights(
 @pytest.fixture(scope="session")
 def tap(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tap's command; the first run of the suite installs it."""
-    folder = cache_folder(pytestconfig, tmp_path_factory, "tap-postgres")
-    return installed(folder, TAP) / "tap-postgres"
+    folder = tmp_path_factory.mktemp("tap-postgres")
+    return installed(pytestconfig, folder, "tap-postgres", TAP) / "tap-postgres"
 
 
 @pytest.fixture(scope="session")
 def meltano(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Meltano's command; the first run of the suite installs it."""
-    folder = cache_folder(pytestconfig, tmp_path_factory, "meltano")
+    folder = tmp_path_factory.mktemp("meltano")
     try:
-        return installed(folder, meltano_requirement()) / "meltano"
+        return installed(pytestconfig, folder, "meltano", MELTANO) / "meltano"
     except subprocess.CalledProcessError as error:
         pytest.skip(f"Meltano cannot be installed here: pip's exit status was {error.returncode}")
 

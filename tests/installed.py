@@ -13,6 +13,9 @@ if t.TYPE_CHECKING:
 
     import pytest
 
+TAP = "meltanolabs-tap-postgres>=0.10,<0.11"
+MELTANO = "meltano>=4.4,<5"
+
 
 def installed(config: pytest.Config, folder: Path, name: str, requirement: str) -> Path:
     """Return the folder of commands of an environment that has a package.

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
 import json
 import os
 import pwd
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
@@ -28,7 +25,6 @@ import target_altcraft
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     from harness import Message, Result
     from typing_extensions import Self
 
@@ -37,36 +33,7 @@ if t.TYPE_CHECKING:
     Json = dict[str, t.Any]
 
 ROOT = Path(__file__).resolve().parent.parent
-TAP = "meltanolabs-tap-postgres>=0.10,<0.11"
 RUN_SECONDS = 120.0
-
-
-def meltano_requirement() -> str:
-    """The Meltano of the demonstration."""
-    wanted = importlib.metadata.requires("target-altcraft") or []
-    (found,) = (each for each in wanted if each.startswith("meltano") and "'demo'" in each)
-    return found.partition(";")[0].strip()
-
-
-def cache_folder(config: pytest.Config, temporary: pytest.TempPathFactory, name: str) -> Path:
-    """Where a package stays from one run of the suite to the next."""
-    cache: pytest.Cache | None = getattr(config, "cache", None)
-    version = ".".join(map(str, sys.version_info[:2]))
-    return cache.mkdir(f"{name}-{version}") if cache else temporary.mktemp(name)
-
-
-def installed(folder: Path, requirement: str) -> Path:
-    """The folder of a package's commands; the first run installs it."""
-    venv, stamp = folder / "venv", folder / "installed"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text() != requirement:
-            shutil.rmtree(venv, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-            pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, requirement], check=True)
-            stamp.write_text(requirement)
-    return venv / "bin"
 
 
 class Postgres:

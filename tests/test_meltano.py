@@ -8,12 +8,12 @@ import subprocess
 import sys
 import typing as t
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 import yaml
 from harness import TOKEN
 from real_parts import (
+    ROOT,
     TABLES_OF_README,
     Pipeline,
     bookmarks_of,
@@ -22,9 +22,9 @@ from real_parts import (
     told_of,
 )
 
-from target_altcraft.sandbox import Sandbox
-
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from real_parts import Postgres
 
     from target_altcraft.sandbox import Sandbox
@@ -206,10 +206,7 @@ def test_the_production_file_has_new_customers_messaged_and_nobody_subscribed_ag
     )
 
 
-# Meltano itself, where it is installed (`make demo` installs it)
-
-README = Path(__file__).parent.parent / "README.md"
-MELTANO = Path(sys.executable).with_name("meltano")
+# Meltano itself
 
 TAP_OF_OURS = """#!{python}
 import json, time
@@ -230,19 +227,14 @@ main()
 
 @pytest.mark.parametrize("number", [20_000, 10**9])
 def test_under_meltano_an_error_is_an_error_and_tells_what_to_scroll_past(
-    sandbox: Sandbox, tmp_path: Path, number: int
+    meltano: Path, sandbox: Sandbox, tmp_path: Path, number: int
 ) -> None:
-    meltano = os.environ.get("MELTANO", str(MELTANO))
-    if not Path(meltano).exists():
-        pytest.skip("Meltano is not installed here")
     tap, target = tmp_path / "tap", tmp_path / "target"
     tap.write_text(TAP_OF_OURS.format(python=sys.executable, number=number), encoding="utf-8")
-    target.write_text(TARGET_OF_OURS.format(python=sys.executable, root=str(README.parent)))
+    target.write_text(TARGET_OF_OURS.format(python=sys.executable, root=str(ROOT)))
     for program in (tap, target):
         program.chmod(0o700)
-    (loader,) = yaml.safe_load((README.parent / "meltano.yml").read_text("utf-8"))["plugins"][
-        "loaders"
-    ]
+    (loader,) = yaml.safe_load((ROOT / "meltano.yml").read_text("utf-8"))["plugins"]["loaders"]
     (extractor,) = [{"name": "tap-ours", "namespace": "tap_ours", "executable": str(tap)}]
     del loader["pip_url"]
     loader["executable"] = str(target)
@@ -258,7 +250,7 @@ def test_under_meltano_an_error_is_an_error_and_tells_what_to_scroll_past(
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TARGET_ALTCRAFT_")}
 
     done = subprocess.run(
-        [meltano, "--log-format=json", "run", "tap-ours", "target-altcraft"],
+        [str(meltano), "--log-format=json", "run", "tap-ours", "target-altcraft"],
         cwd=tmp_path,
         env={**environment, "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false"},
         capture_output=True,

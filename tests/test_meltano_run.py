@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import COMMAND, TOKEN, customer, lines, schema, state
-from installed import installed
 
 if t.TYPE_CHECKING:
     from target_altcraft.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs Meltano
 
-MELTANO = "meltano>=4.4,<5"
 ROOT = Path(__file__).resolve().parent.parent
 
 BRAKES = {
@@ -87,12 +85,6 @@ class Project:
             timeout=120,
         )
         return done.returncode, done.stdout
-
-
-@pytest.fixture
-def meltano(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
-    """Meltano's command; the first run of the suite installs it."""
-    return installed(pytestconfig, tmp_path, "meltano", MELTANO) / "meltano"
 
 
 @pytest.fixture
