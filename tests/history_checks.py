@@ -376,11 +376,11 @@ class _Facts:
         good = [each for each in self._came[version] if each.good and each.number < run.number]
         before, last = [0, 0, *(each.number for each in good)][-2:]
         arrived = [copy for copy in self._copies[version] if t.cast("float", copy.ends_at) <= at]
-        number = sum(last < copy.run <= run.number for copy in arrived)
-        number += sum(last < number <= run.number for number in self._rejects[version])
+        settled = [copy.run for copy in arrived] + self._rejects[version]
+        number = sum(last < each <= run.number for each in settled)
         if good:
             behind = sum(read.version == version for read in good[-1].input.tail)
-            number += min(behind, sum(before < copy.run <= last for copy in arrived))
+            number += min(behind, sum(before < each <= last for each in settled))
         return number
 
 

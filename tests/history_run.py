@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 
 MISSING_TASK_SECONDS = "target_altcraft.delivery.polling:MISSING_TASK_SECONDS"
 """The target's patience with a task that Altcraft does not know."""
-EVENT_SECONDS = 1.5
+EVENT_SECONDS = 1.0
 """A signal waits no longer than this for its event."""
 
 

@@ -131,6 +131,8 @@ class Tap:
             row, offset = next(places[name])
             stream = next(stream for stream in self._streams if stream.name == name)
             spelling = rng.choice(("Z", "+00:00")) if run.spelling == "both" else run.spelling
+            if not stream.keyed:
+                spelling = "Z"  # the row as it is written stands for the key
             values = _values(row, spelling)
             written.reads.append(
                 Read(

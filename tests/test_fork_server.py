@@ -48,14 +48,17 @@ def test_a_failure_is_an_exit_status(server: ForkServer, tmp_path: Path) -> None
 )
 def test_a_fork_is_killed_and_reaped(
     server: ForkServer,
+    sandbox: Sandbox,
     config: dict[str, t.Any],
     tmp_path: Path,
     signum: signal.Signals,
     status: int,
 ) -> None:
-    with TargetProcess(config, tmp_path, server=server) as target:
-        target.feed([schema()])
-        wait_for(lambda: "target-altcraft v" in target.log(), "the run has begun")
+    sandbox.add_fault("task", "stuck")
+    with TargetProcess({**config, "shutdown_seconds": 0}, tmp_path, server=server) as target:
+        target.feed([schema(), customer(1), state(1)])
+        target.close_input()
+        wait_for(lambda: "accepted as task" in target.log(), "the run is at work")
         assert target.process.poll() is None
         assert os.getsid(target.process.pid) == target.process.pid
         with pytest.raises(subprocess.TimeoutExpired):
