@@ -38,7 +38,7 @@ def write(path: str, other: str, first: int, count: int) -> None:
     """
     with closing(sqlite3.connect(other)) as db:
         ((name, mapping),) = db.execute(
-            "SELECT name, digest FROM stream JOIN mapping ON mapping.id = stream.mapping"
+            "SELECT name, digest FROM stream JOIN mapping ON mapping.stream = stream.id"
         ).fetchall()
         known = [id_ + entry for id_, entry in db.execute("SELECT id, entry FROM version")]
     dice = random.Random(_SEED)

@@ -189,7 +189,7 @@ def test_a_bad_batch_stops_the_run_though_most_profiles_are_still_under_way(
     sandbox: Sandbox, deliver: Deliver
 ) -> None:
     sandbox.fail_where = lambda entry: entry["data"]["id"] < 100
-    sandbox.task_seconds = lambda number, _: 0 if number == 1 else 1.5
+    sandbox.task_seconds = lambda _, entries: 0 if entries[0]["data"]["id"] < 100 else 1.5
     result = deliver(
         [schema(), *map(customer, range(1000)), state(1)],
         {"batch_size_rows": 100, "max_in_flight": 2, "max_reject_percent": 50},

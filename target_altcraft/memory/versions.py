@@ -158,7 +158,8 @@ class VersionMaker:
         version = VersionMaker(["id"], "updated_at").version(record, entry.body)
 
     Args:
-        key_properties: Of the tap's SCHEMA; none: the whole source row stands for the key.
+        key_properties: Of the tap's SCHEMA; none: the whole source row stands for the key, save
+            its bookmark.
         bookmark_column: The bookmark's column in the tap's record; None if there is none.
     """
 
@@ -178,6 +179,7 @@ class VersionMaker:
             key = [record.get(name) for name in self._keys]
         else:
             key = source_row(record)
+            key.pop(self._column or "", None)  # it stands in front, in one spelling
         bookmark = NO_BOOKMARK
         if self._column is not None:
             value = record.get(self._column)
