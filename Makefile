@@ -18,9 +18,9 @@ test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2
 
 soak: $(VENV)/.installed-dev
-	SOAK_SIGNALS=200 SOAK_SEEDS=40 SOAK_KILLS=50 SOAK_KILL_SEEDS=3 SOAK_HISTORIES=500 SOAK_FUZZ=1200 \
+	SOAK_SIGNALS=200 SOAK_SEEDS=40 SOAK_KILLS=50 SOAK_KILL_SEEDS=3 SOAK_HISTORIES=500 SOAK_FUZZ=1200 SOAK_WRITES=all \
 		$(BIN)/pytest -n 2 --timeout 900 tests/test_signals.py tests/test_window.py tests/test_journal.py \
-		tests/test_histories.py tests/test_fuzz.py
+		tests/test_journal_writes.py tests/test_histories.py tests/test_fuzz.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

@@ -111,10 +111,6 @@ def test_the_ratios_that_readme_claims_are_the_results_own() -> None:
     assert [claim for claim in claims if f"{claim} times" not in results] == []
 
 
-@pytest.mark.skipif(
-    "new journal" not in (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8"),
-    reason="the results are of a run of before the journal was measured",
-)
 @pytest.mark.parametrize("claim", JOURNAL_CLAIMS)
 def test_what_readme_claims_of_the_journal_holds_in_the_results(claim: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
