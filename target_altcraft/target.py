@@ -173,7 +173,7 @@ class TargetAltcraft(Target):
                 where = f"stream '{stream}': its SCHEMA (line {self.reader.line_number} of the"
                 raise InputError(f"{where} input) {error}") from None
             self._known_schemas[stream] = schema, keys
-            self._check_deleted_column(stream, schema)
+            self._check_columns(stream, schema)
         outputs = [self._output(stream, each, keys, bookmarks) for each in self._maps(stream)]
         self.pipeline.router.enter(stream, outputs)
 
@@ -212,19 +212,26 @@ class TargetAltcraft(Target):
         if fault is not None and self._maps(stream):
             raise fault
 
-    def _check_deleted_column(self, stream: str, schema: dict[str, t.Any]) -> None:
-        """Warn of a column that the tap does not know: nobody would be taken for deleted."""
+    def _check_columns(self, stream: str, schema: dict[str, t.Any]) -> None:
+        """Warn of columns in the settings that the tap does not know: they would tell nothing."""
+        columns = schema.get("properties", {})
+        has_journal = self.settings.journal_path is not None
         for name in {each.stream_alias for each in self._maps(stream)}:
-            column = self.settings.stream(name).deleted_column
-            columns = schema.get("properties", {})
-            if column is not None and column not in columns:
-                self.logger.warning(
-                    "stream '%s': its SCHEMA names no column '%s', by which deleted_column would "
-                    "tell deleted records%s",
-                    name,
-                    column,
-                    near(column, columns),
-                )
+            settings = self.settings.stream(name)
+            named = {"deleted_column": (settings.deleted_column, "deleted records")}
+            if has_journal:
+                versions = "the versions of a record"
+                named["bookmark_column"] = (settings.bookmark_column, versions)
+            for setting, (column, what) in named.items():
+                if column is not None and column not in columns:
+                    self.logger.warning(
+                        "stream '%s': its SCHEMA names no column '%s', by which %s would tell %s%s",
+                        name,
+                        column,
+                        setting,
+                        what,
+                        near(column, columns),
+                    )
 
     def _maps(self, stream: str) -> list[StreamMap]:
         """Return the stream maps of a stream, save those that leave it out."""

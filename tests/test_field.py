@@ -196,6 +196,16 @@ def test_a_deleted_column_that_no_schema_names_is_warned_about(play: Play) -> No
     assert "there is a column '_sdc_lsn_deleted_at'" in warning
 
 
+def test_a_bookmark_column_that_no_schema_names_is_warned_about(play: Play, tmp_path: Path) -> None:
+    settings = {"bookmark_column": "_SDC_LSN_deleted_at"}
+    assert "bookmark_column" not in play("mssql-cdc-delete", **settings).stderr
+    result = play("mssql-cdc-delete", journal_path=str(tmp_path / "journal"), **settings)
+    assert result.status == 0
+    (warning,) = [line for line in result.log("WARNING") if "bookmark_column" in line]
+    assert "stream 'clients'" in warning
+    assert "there is a column '_sdc_lsn_deleted_at'" in warning
+
+
 HUBSPOT_MAP = {
     "email": "properties['email'] if properties else None",
     "trial_end": "properties['trial_end'] if properties else None",
