@@ -249,7 +249,15 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "status lost": ("status:reset_after,times=3,after={n}",),
     "status HTTP 500": ("status:http,status=500,times=3,after={n}",),
 }
-RARE_FAULTS = {"task stuck": 0.4, "no answer": 0.6, "no answer, accepted": 0.6}
+WEIGHTS = {
+    "answer lost, accepted": 3,
+    "accepted, then HTTP 503 to the end": 6,
+    "lost, then HTTP 503": 2,
+    "task stuck": 1,
+    "no answer": 1,
+    "no answer, accepted": 1,
+}
+"""How often a fault comes; 2 unless it says so."""
 
 EVENTS: dict[str, tuple[int, int]] = {
     "start": (1, 1),
@@ -350,11 +358,10 @@ def _trouble(rng: random.Random, run: Run, settings: t.Mapping[str, t.Any], doub
     names: list[str] = []
     faults: list[str] = []
     for _ in range(rng.choice([1, 1, 1, 2, 3]) if "server" in causes else 0):
-        name = rng.choice(list(FAULTS))
-        if rng.random() < RARE_FAULTS.get(name, 1.0):
-            first = rng.choice([0, 0, 1, 1, 2, 3, 4])
-            names.append(name)
-            faults += [part.format(n=first, m=first + 1) for part in FAULTS[name]]
+        name = rng.choices(list(FAULTS), [WEIGHTS.get(name, 2) for name in FAULTS])[0]
+        first = rng.choice([0, 0, 1, 1, 2, 3, 4])
+        names.append(name)
+        faults += [part.format(n=first, m=first + 1) for part in FAULTS[name]]
     more: dict[str, t.Any] = {"shutdown_seconds": rng.choice([0, 0.2, 5])}
     if any("timeout" in fault for fault in faults):
         more["request_timeout_seconds"] = 0.4
@@ -425,7 +432,9 @@ class _Table:
         for stream in self._streams:
             for _ in range(self._rng.choice([0, 0, 1, 1, 2, 3])):
                 kinds = (*_INSERTS, *_CHANGES)
-                kind = self._rng.choices(list(kinds), [_WEIGHTS.get(kind, 2) for kind in kinds])[0]
+                kind = self._rng.choices(
+                    list(kinds), [_CHANGE_WEIGHTS.get(kind, 2) for kind in kinds]
+                )[0]
                 if not stream.has_bookmark:
                     kind = kind.removesuffix(", moved")
                     kind = "insert" if kind in _NEED_BOOKMARK else kind
@@ -505,7 +514,7 @@ _CHANGES = (
     "touch",
 )
 _NEED_BOOKMARK = {"insert at once", "insert late", "touch"}
-_WEIGHTS = {
+_CHANGE_WEIGHTS = {
     "insert": 5,
     "insert at once": 4,
     "insert refused": 1,

@@ -369,6 +369,8 @@ class _Facts:
             return self._settled_anew(run, read.version, at)
         ends = self._keys[read.version[:2]] if stream.rule == "never" else self._ends[read.version]
         rejected = sum(number <= run.number for number in self.rejections(read))
+        if rejected and not stream.keyed:
+            return len(run.input.reads)  # rejections are remembered, and not counted
         return bisect.bisect_right(ends, at) + rejected
 
     def _settled_anew(self, run: RunSeen, version: Version, at: float) -> int:
