@@ -14,6 +14,7 @@ from nights import Nights
 from real_parts import Postgres
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from wire import Clock
 
 from target_altcraft.sandbox import Sandbox, Workflow
 
@@ -67,6 +68,15 @@ def deliver(config: dict[str, t.Any], tmp_path: Path) -> Callable[..., Result]:
         return run(messages, {**config, **(settings or {})}, tmp_path, **how)
 
     return _deliver
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stands in for the time of all that calls Altcraft."""
+    stands_in = Clock()
+    for module in ("client", "answers", "delivery.retry"):
+        monkeypatch.setattr(f"target_altcraft.{module}.time", stands_in)
+    return stands_in
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from wire import Clock
 
 from target_altcraft.batch import MAX_AGE_SECONDS, OpenBatches, envelope, identity_space
 from target_altcraft.client import Body
@@ -43,16 +44,6 @@ STREAMS = [
     stream("loyalty", matching="custom", field_name="CARD"),
     stream("segments", matching="custom_request", custom_request_column="query"),
 ]
-
-
-class Clock:
-    """Stands in for the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Road:

@@ -25,7 +25,6 @@ from wire import (
     MEGABYTE,
     PROFILE,
     TOKEN,
-    Clock,
     Exchange,
     Halt,
     Server,
@@ -61,17 +60,7 @@ from target_altcraft.errors import (
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from wire import (
-        Step,
-    )
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    stands_in = Clock()
-    for module in ("client", "answers", "delivery.retry"):
-        monkeypatch.setattr(f"target_altcraft.{module}.time", stands_in)
-    return stands_in
+    from wire import Clock, Step
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import typing as t
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from wire import Clock
 
 from target_altcraft.answers import STATUS, TaskStatus
 from target_altcraft.delivery.polling import (
@@ -53,16 +54,6 @@ def status(
 
 def run_settings(**values: t.Any) -> Settings:
     return resolve({"api_url": "https://altcraft.example", "token": "tok-secret", **values})
-
-
-class Clock:
-    """Stands in for the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Waits(threading.Event):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import signal
 import stat
-import struct
-import subprocess
-import termios
 import threading
 import typing as t
 from decimal import Decimal
 
 import pytest
-from harness import COMMAND, TOKEN, TargetProcess, customer, lines, schema, state, wait_for
+from harness import TOKEN, TargetProcess, customer, schema, state, wait_for
+from terminal import at_a_terminal
 
 from target_altcraft.report import STATES, Report
 from target_altcraft.report_page import COLOURS, as_html, timeline
@@ -481,29 +476,7 @@ def test_the_page_is_readable_in_a_browser_and_runs_nobodys_text(
 
 
 def test_a_person_at_a_terminal_sees_a_live_line(config: dict[str, t.Any], tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(config), encoding="utf-8")
-    outcomes = {}
-    for name, variables in (("person", {}), ("meltano", {"MELTANO_PROJECT_ROOT": "/project"})):
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("CI", "MELTANO"))}
-        process = subprocess.Popen(
-            [COMMAND, "--config", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            env={**environment, **variables},
-        )
-        os.close(theirs)
-        process.communicate("".join(lines([schema(), customer(1), state(1)])).encode(), timeout=60)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:
-            pass  # the other side of the terminal is gone
-        os.close(ours)
-        assert process.returncode == 0, shown
-        outcomes[name] = b"1 read, 0 in flight" in shown
-    assert outcomes == {"person": True, "meltano": False}
+    messages = [schema(), customer(1), state(1)]
+    for variables, is_live in (({}, True), ({"MELTANO_PROJECT_ROOT": "/project"}, False)):
+        shown = at_a_terminal(config, tmp_path, messages, shows_stdout=False, **variables)
+        assert any("1 read, 0 in flight" in line for line in shown) is is_live

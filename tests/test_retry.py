@@ -42,14 +42,6 @@ if t.TYPE_CHECKING:
     )
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    stands_in = Clock()
-    for module in ("client", "answers", "delivery.retry"):
-        monkeypatch.setattr(f"target_altcraft.{module}.time", stands_in)
-    return stands_in
-
-
 def test_not_accepted_is_made_again_with_the_same_body() -> None:
     halt = Halt()
     steps = [answers(b"", 503), answers({"error": 429}), answers(ACCEPTED)]

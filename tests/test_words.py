@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import textwrap
 import time
 import typing as t
 
 import pytest
-from harness import COMMAND, TargetProcess, customer, lines, record, schema, state, wait_for
+from harness import COMMAND, TargetProcess, customer, record, schema, state, wait_for
+from terminal import at_a_terminal
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -402,41 +397,6 @@ def test_a_tap_that_soon_ends_has_no_pipe_broken(config: dict[str, t.Any], tmp_p
 
 
 # At a terminal
-
-
-def at_a_terminal(
-    config: dict[str, t.Any], folder: Path, messages: list[dict[str, t.Any]], **env: str
-) -> list[str]:
-    """Run with stdout and stderr at one terminal; return its lines as they were left."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(config), encoding="utf-8")
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CI", "MELTANO"))}
-    process = subprocess.Popen(
-        [COMMAND, "--config", str(path)],
-        stdin=subprocess.PIPE,
-        stdout=theirs,
-        stderr=theirs,
-        env={**environment, **env},
-    )
-    os.close(theirs)
-    assert process.stdin
-    shown = b""
-    for line in lines(messages):
-        process.stdin.write(line.encode())
-        process.stdin.flush()
-        while select.select([ours], [], [], 0.3)[0]:
-            shown += os.read(ours, 65536)
-    process.stdin.close()
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:
-        pass  # the other side of the terminal is gone
-    os.close(ours)
-    assert process.wait(60) == 0, shown
-    return shown.decode().replace("\r\n", "\n").split("\n")
 
 
 def test_the_live_line_never_shares_a_line_with_state(
