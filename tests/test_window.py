@@ -148,6 +148,30 @@ def test_a_task_that_never_ends_stops_the_run_and_the_reading(
     assert len(sandbox.tasks) == 2
 
 
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("check_workflow", [True, False])
+def test_a_system_that_gives_no_thread_ends_the_run_with_a_message(
+    sandbox: Sandbox, deliver: Deliver, number: int, *, check_workflow: bool
+) -> None:
+    code = (
+        "import threading\n"
+        "class Thread(threading.Thread):\n"
+        "    def start(self):\n"
+        f"        if self.name == 'altcraft-worker-{number + 1}':\n"
+        '            raise RuntimeError("can\'t start new thread")\n'
+        "        super().start()\n"
+        "threading.Thread = Thread\n"
+        "from target_altcraft.__main__ import main; main()"
+    )
+    sandbox.task_seconds = 0.5
+    messages = [schema(), *(customer(n) for n in range(3)), state(1)]
+    settings = {"batch_size_rows": 1, "check_workflow": check_workflow}
+    result = deliver(messages, settings, command=(sys.executable, "-c", code))
+    assert (result.status, result.states) == (1, [])
+    assert "no thread can be started for a batch (can't start new thread)" in result.error
+    assert len(sandbox.entries) == number
+
+
 def test_max_profiles_stops_before_the_batch_that_would_pass_it(
     sandbox: Sandbox, deliver: Deliver
 ) -> None:

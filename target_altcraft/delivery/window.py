@@ -42,10 +42,11 @@ class Window:
     """At most `max_in_flight` batches at work in Altcraft, each owned by one thread to its end.
 
     Two batches that hold records of one customer are never at work together; others overtake each
-    other freely. The main thread offers batches and waits; it is the only caller of the public
-    methods. After a fatal outcome nothing more is submitted, but the tasks in flight are awaited.
+    other freely. The main thread offers batches and waits; it alone calls the public methods, save
+    `fail`, `await_task` and `repeat`. After a fatal outcome nothing more is submitted, but the
+    tasks in flight are awaited.
 
-    The lock guards what is at work and the first failure.
+    The lock guards what is at work, the doubts that were left, and the first failure.
 
     Args:
         settings: The run's settings.
@@ -149,9 +150,10 @@ class Window:
                 self.check()
                 self._wait()
             self.check()
+            self._hire()
             with self._lock:
                 self._errands += 1
-            self._start(partial(self._do_errand, errand=errand))
+            self._jobs.put(partial(self._do_errand, errand=errand))
         while self._errands:
             self._wait()
             if self._wakeup.signum is not None:
@@ -300,20 +302,31 @@ class Window:
             others = [*self._parked, *(sender.batch for sender in self._senders.values())]
             if any(batch.shares_customer_with(other) for other in others):
                 return False
-            sender = self._senders[batch.number] = Sender(
-                batch, self._settings, self._limit, self._outcomes, self._shared
-            )
-        self._start(partial(self._send, sender=sender))
+        self._hire()
+        sender = Sender(batch, self._settings, self._limit, self._outcomes, self._shared)
+        with self._lock:
+            self._senders[batch.number] = sender
+        self._jobs.put(partial(self._send, sender=sender))
         return True
 
-    def _start(self, job: Callable[[Client], None]) -> None:
-        """Give a job to a worker; there is a free one, or room for one more."""
-        if len(self._workers) < self._errands + self._at_work():
-            name = f"altcraft-worker-{len(self._workers) + 1}"
-            worker = threading.Thread(target=self._work, name=name, daemon=True)
-            self._workers.append(worker)
+    def _hire(self) -> None:
+        """See to it that one more job finds a free worker.
+
+        Raises:
+            TargetError: If the system gives no thread.
+        """
+        if len(self._workers) > self._errands + self._at_work():
+            return
+        name = f"altcraft-worker-{len(self._workers) + 1}"
+        worker = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
             worker.start()
-        self._jobs.put(job)
+        except RuntimeError as error:
+            raise TargetError(
+                f"no thread can be started for a batch ({error}). Lower max_in_flight, or raise "
+                "the system's limit of threads"
+            ) from None
+        self._workers.append(worker)
 
     # For the workers
 
