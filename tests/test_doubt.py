@@ -148,6 +148,19 @@ def test_what_was_lost_and_then_refused_is_a_reject_that_says_so_and_a_doubt_whe
     assert nights.sent() == [1, 1, 9]
 
 
+def test_the_end_of_a_run_counts_what_was_lost_and_then_refused_as_in_doubt(
+    nights: Nights, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.add_fault("submit:reset_after,accept")
+    sandbox.add_fault("submit:error,code=400,where=c1@example.com")
+    sandbox.add_fault("submit:error,code=403,where=c2@example.com")
+    settings = {"rejects_path": str(tmp_path / "rejects"), "batch_size_rows": 2}
+    result = nights.run([bookmarked(), at(1), at(2), state(NOON)], **settings)
+    assert (result.status, result.states) == (1, [])
+    assert "it is unknown whether its 2 profiles were accepted" in result.error
+    assert "in doubt, unanswered: 2" in result.stderr
+
+
 def test_without_a_rejects_file_what_was_lost_and_then_refused_is_still_in_doubt(
     nights: Nights, sandbox: Sandbox
 ) -> None:

@@ -261,6 +261,26 @@ def test_what_could_not_be_remembered_was_not_sent(breakable: Breakable, sandbox
     assert sandbox.entries == []
 
 
+def test_what_is_in_doubt_is_counted_as_such_where_the_journal_cannot_be_written(
+    breakable: Breakable, sandbox: Sandbox
+) -> None:
+    breakable.settings["batch_size_rows"] = 4
+    assert breakable.run([bookmarked()]).status == 0
+    made, counted = breakable.writes(), set()
+    for number in range(made - 3, made + 37, 4):
+        breakable.clear()
+        forget_all(sandbox)
+        sandbox.add_fault("submit:reset_after,accept")
+        result = breakable.run([bookmarked(), *map(at, range(4)), state("end")], "full", number)
+        assert result.status == 1, result.stderr
+        accepted = len(sandbox.entries)
+        if accepted <= 4:  # else a half was accepted as well
+            counted.add(accepted)
+            assert ("in doubt" in result.stderr) is (accepted > 0), result.stderr
+            assert f"in doubt, unanswered: {accepted}" in result.stderr or not accepted
+    assert counted == {0, 4}
+
+
 def test_a_limit_on_the_size_of_files_ends_the_run_with_one_message(
     nights: Nights, tmp_path: Path
 ) -> None:

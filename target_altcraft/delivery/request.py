@@ -196,7 +196,12 @@ class Request:
         except KeyError:
             raise ImpossibleTransition(f"{event.value} while {before.value}") from None
         self.attempts += event is Event.BODY_BEGINS
-        self._observe(self, before)
+        try:
+            self._observe(self, before)
+        except BaseException:
+            if event is Event.BODY_BEGINS:  # it is not written down, so nothing of the body leaves
+                self.state = before
+            raise
 
     def accepted(self, task_id: str) -> None:
         """Note that an attempt was accepted, as a task with this id."""

@@ -39,6 +39,7 @@ from target_altcraft.messages import (
     rerun_unfinished,
     unknown,
 )
+from target_altcraft.rejects import IN_DOUBT
 from target_altcraft.results import attributed, kinds_of, not_imported
 
 if t.TYPE_CHECKING:
@@ -47,7 +48,6 @@ if t.TYPE_CHECKING:
     from target_altcraft.delivery.limit import SizeLimit
     from target_altcraft.delivery.request import Request
     from target_altcraft.delivery.shared import Shared
-    from target_altcraft.errors import TargetError
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.settings import Settings
 
@@ -119,12 +119,12 @@ class Sender:
             Abandoned: If the run no longer waits for its task.
         """
         while self._parts:
-            part = self._parts.pop()
-            number = fitting(self.batch, part, self._limit.bytes)
-            if part.first + number < part.last:
-                self._parts.append(part._replace(first=part.first + number))
-                part = part._replace(last=part.first + number)
+            whole = self._parts[-1]
+            part = whole._replace(last=whole.first + fitting(self.batch, whole, self._limit.bytes))
             self.request = self._outcomes.request(self.batch, part)
+            self._parts.pop()  # not before its doubt, if there is any, is the request's
+            if part.last < whole.last:
+                self._parts.append(whole._replace(first=part.last))
             self._bisection.counts()
             self._parts += reversed(self._deliver(client, self.request))
         self._set_refused_aside()
@@ -186,7 +186,7 @@ class Sender:
                     partial(self._shared.notices.failed, str(request)),
                 )
             except Halted:
-                if self._in_doubt(request):
+                if self.doubts()[UNANSWERED]:
                     raise self._still_unknown(request, None, "the run is ending") from None
                 raise
             except LostInBody as error:
@@ -265,7 +265,7 @@ class Sender:
     ) -> TaskError:
         """Return the error of entries that are not sent again, whose outcome nobody knows."""
         what = f"{error}; " if error is not None else ""
-        doubtful = unknown(self._in_doubt(request))
+        doubtful = unknown(self.doubts()[UNANSWERED])
         size = (
             " If the host takes smaller requests only, lower batch_size_bytes."
             if is_size_suspect
@@ -275,22 +275,16 @@ class Sender:
             f"{request}: {what}{doubtful} ({why}).{size} {rerun_in_doubt(self._settings)}"
         )
 
-    def _failed(self, request: Request, error: ApiError) -> TargetError:
+    def _failed(self, request: Request, error: ApiError) -> TaskError:
         """Return the error of a request that ends the run, and what follows."""
         if isinstance(error, AcceptedWithoutId):
             return TaskError(
                 f"{request}: {error}; it was accepted, but nobody can see whether its task "
                 f"completes. {self._after_untraceable()}"
             )
-        if self._in_doubt(request):
+        if self.doubts()[UNANSWERED]:
             return self._still_unknown(request, error, "an earlier attempt may have been accepted")
         return TaskError(f"{request}: {error}. {rerun(self._settings)}")
-
-    def _in_doubt(self, request: Request) -> int:
-        """Return how many profiles of the batch are in doubt, a request and what follows it."""
-        return request.count * request.in_doubt + sum(
-            part.last - part.first for part in self._parts if part.doubted is not None
-        )
 
     def _after_untraceable(self) -> str:
         if self._settings.journal_path is not None:
@@ -356,7 +350,7 @@ class Sender:
     def _reject(self, request: Request, code: str, reason: str) -> None:
         """Set the only record of a request aside; doubt goes with it."""
         if request.in_doubt:
-            code = "in_doubt"
+            code = IN_DOUBT
             reason += f"; an earlier attempt may have been accepted: sent again, it {TWICE}"
         self._outcomes.set_aside(request, Rejection(code, reason))
         self.settled += 1
