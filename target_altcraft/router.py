@@ -6,6 +6,7 @@ that comes among them keeps its place.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import typing as t
 from collections import Counter, deque
@@ -404,13 +405,14 @@ class Router:
         """Set a record aside that did not become an entry."""
         origin = Origin(self._message(line), place=self.place)
         if route.versions is not None and route.memory is not None:
-            id_ = route.versions.id(record)
-            if not is_replay and route.memory.was_rejected_before(id_, record):
-                self._count_rejected_before(route)
-                return
-            origin = msgspec.structs.replace(
-                origin, version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
-            )
+            with contextlib.suppress(RecursionError):  # too deep for a digest: rejected anew, then
+                id_ = route.versions.id(record)
+                if not is_replay and route.memory.was_rejected_before(id_, record):
+                    self._count_rejected_before(route)
+                    return
+                origin = msgspec.structs.replace(
+                    origin, version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
+                )
         self._set_aside(route, origin, rejection)
 
     def _set_aside(self, route: Route, origin: Origin, rejection: Rejection) -> None:

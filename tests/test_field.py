@@ -459,3 +459,15 @@ def test_a_record_nested_beyond_all_bounds_is_set_aside(sandbox: Sandbox, play: 
         assert result.status in {0, 1}
         assert result.status == 0 or "is not valid JSON" in result.error
     assert sandbox.entries
+
+
+@pytest.mark.parametrize("email", ["a@example.com", None])
+def test_a_record_too_deep_for_the_journal_is_set_aside(
+    play: Play, tmp_path: Path, email: str | None
+) -> None:
+    for depth in range(970, 990):
+        deep = '{"a":' * depth + "1" + "}" * depth
+        line = '{"type":"RECORD","stream":"customers","record":{"email":%s,"x":%s}}'
+        messages: list[Message | str] = [schema(), line % (json.dumps(email), deep), customer(1)]
+        result = play(messages, journal_path=str(tmp_path / f"journal-{depth}"))
+        assert result.status == 0 or "is not valid JSON" in result.error, result.stderr
