@@ -146,16 +146,17 @@ def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
     Raises:
         SettingsError: If both are the same file.
     """
-    path = Path(settings.rejects_path or "")
-    if settings.rejects_path and path.exists():
-        try:
-            same = os.path.samestat(os.fstat(source.fileno()), path.stat())
-        except (AttributeError, OSError, ValueError):  # not a file at all
-            return
-        if same:
-            raise SettingsError(
-                "rejects_path names the input itself; rename the file before it is replayed"
-            )
+    if settings.rejects_path is None:
+        return
+    try:
+        rejects = Path(settings.rejects_path).stat()
+        is_same = os.path.samestat(os.fstat(source.fileno()), rejects)
+    except (AttributeError, OSError, ValueError):  # it is not there, or the input is no file
+        return
+    if is_same:
+        raise SettingsError(
+            "rejects_path names the input itself; rename the file before it is replayed"
+        )
 
 
 def _say(error: BaseException, *, was_cut: bool = False) -> None:
@@ -170,9 +171,10 @@ def _write_report(target: Runnable, status: int, said: str | None) -> None:
     outcomes = target.pipeline.outcomes
     try:
         outcomes.report.write(outcomes.summary, reportable(target.config), status, said)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a null byte in a path is a ValueError
         path = target.settings.report_path
-        logger.warning("report_path: %s cannot be written: %s", path, error.strerror)
+        why = error.strerror if isinstance(error, OSError) else error
+        logger.warning("report_path: %r cannot be written: %s", path, why)
 
 
 def message(error: BaseException) -> str:

@@ -254,9 +254,9 @@ def check_report_folder(settings: Settings) -> None:
         return
     path = Path(settings.report_path)
     folder = path.parent
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib raises where it may not look
         raise SettingsError(f"report_path must name a file; {path} is a folder")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - the same
         raise SettingsError(f"report_path must be in a folder that exists; {folder} does not")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SettingsError(f"report_path must be in a writable folder; {folder} is not")

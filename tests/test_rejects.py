@@ -356,3 +356,13 @@ def test_no_value_and_no_token_is_said_of_any_fault(
     assert result.status == 1
     for private in ("example.com", "Ann", config["token"]):
         assert private not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["rejects_path", "receipts_path", "journal_path", "report_path"])
+def test_a_path_that_the_system_does_not_take_is_named(
+    deliver: Deliver, sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    result = deliver([schema(), customer(1)], {name: str(tmp_path / ("x" * 300) / "file")})
+    assert (result.status, sandbox.requests) == (1, [])
+    assert f"{name}" in result.error
+    assert "internal error" not in result.error

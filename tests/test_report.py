@@ -475,6 +475,15 @@ def test_the_page_is_readable_in_a_browser_and_runs_nobodys_text(
     assert driver.execute_script(wide)
 
 
+def test_a_path_that_no_system_takes_is_said_and_costs_the_report_alone(
+    deliver: Deliver, tmp_path: Path
+) -> None:
+    result = deliver([schema(), customer(1), state(1)], {"report_path": f"{tmp_path}/a\0b.json"})
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    (warning,) = [line for line in result.log("WARNING") if "report_path" in line]
+    assert "null byte" in warning
+
+
 def test_a_person_at_a_terminal_sees_a_live_line(config: dict[str, t.Any], tmp_path: Path) -> None:
     messages = [schema(), customer(1), state(1)]
     for variables, is_live in (({}, True), ({"MELTANO_PROJECT_ROOT": "/project"}, False)):
