@@ -203,7 +203,8 @@ class Router:
                 self._reject(route, record, fault, line, is_replay=rejection is not None)
             except RecursionError:
                 too_deep = Rejection("not_json", "it is nested too deeply")
-                self._set_aside(route, Origin(self._message(line)), too_deep)
+                origin = Origin(self._message(line))
+                self._set_aside(route, origin, too_deep, self._line()[1])
         if self.place % _JUDGED_EVERY == 0:
             waiting = Counter(item[0].name for item in self._lot if not isinstance(item, _State))
             self._outcomes.brakes.judge_all(waiting)
@@ -254,7 +255,8 @@ class Router:
             return
         version = route.versions.version(record, entry.body)
         origin = Origin(message, key, version, self.place, memory.row.mapping)
-        self._lot.append((route, Arrival(record, entry, origin, rejection)))
+        arrival = Arrival(record, entry, origin, rejection, self._line()[1])
+        self._lot.append((route, arrival))
         self._lot_bytes += len(entry.body) + len(message)
         if self._lot_bytes >= _LOT_BYTES:
             self.judge_lot()
@@ -316,11 +318,7 @@ class Router:
             route, arrival = item
             judgement = next(judged[route.name])
             if judgement is SEND and arrival.rejection is None:
-                try:
-                    self._send(route, arrival.entry, arrival.origin)
-                except Rejection as rejection:
-                    self._set_aside(route, arrival.origin, rejection)
-                    t.cast("StreamMemory", route.memory).settled([arrival.origin.version])
+                self._send_or_set_aside(route, arrival)
             elif judgement != DELIVERED_BEFORE:
                 self._follow(route, arrival, judgement)
 
@@ -362,7 +360,7 @@ class Router:
             leftover = t.cast("Leftover", judgement.leftover)
             self._outcomes.reject_leftover(route.settings, origin, leftover, judgement.position)
         elif judgement.verdict is Verdict.REJECTED_BEFORE:
-            self._count_rejected_before(route)
+            self._count_rejected_before(route, arrival.line_number)
         else:
             self._summary.skip(route.name, judgement.verdict.value)
 
@@ -380,16 +378,21 @@ class Router:
                 self._follow(route, arrival, *memory.judge([arrival]))
                 return
         else:
-            sends = self._doubts.sends_replay(route.name, arrival.rejection, self._line()[1])
-        try:
-            if sends:
-                self._send(route, arrival.entry, arrival.origin)
-                return
-            memory.take_as_delivered([arrival])
-            self._summary.skip(route.name, TAKEN_AS_DELIVERED)
-        except Rejection as rejection:
-            self._set_aside(route, arrival.origin, rejection)
+            sends = self._doubts.sends_replay(route.name, arrival.rejection, arrival.line_number)
+        if sends:
+            self._send_or_set_aside(route, arrival)
+            return
+        memory.take_as_delivered([arrival])
+        self._summary.skip(route.name, TAKEN_AS_DELIVERED)
         memory.settled([arrival.origin.version])
+
+    def _send_or_set_aside(self, route: Route, arrival: Arrival) -> None:
+        """Put a record that the journal lets pass into its batch, if a request can hold it."""
+        try:
+            self._send(route, arrival.entry, arrival.origin)
+        except Rejection as rejection:
+            self._set_aside(route, arrival.origin, rejection, arrival.line_number)
+            t.cast("StreamMemory", route.memory).settled([arrival.origin.version])
 
     # Rejects
 
@@ -406,16 +409,17 @@ class Router:
         origin = Origin(self._message(line), place=self.place)
         if route.versions is not None and route.memory is not None:
             with contextlib.suppress(RecursionError):  # too deep for a digest: rejected anew, then
-                id_ = route.versions.id(record)
-                if not is_replay and route.memory.was_rejected_before(id_, record):
-                    self._count_rejected_before(route)
+                version = route.versions.id(record) + bytes(ENTRY_BYTES)  # there is no entry
+                if not is_replay and route.memory.was_rejected_before(version, record):
+                    self._count_rejected_before(route, self._line()[1])
                     return
-                origin = msgspec.structs.replace(
-                    origin, version=id_ + bytes(ENTRY_BYTES), mapping=route.memory.row.mapping
-                )
-        self._set_aside(route, origin, rejection)
+                mapping = route.memory.row.mapping
+                origin = msgspec.structs.replace(origin, version=version, mapping=mapping)
+        self._set_aside(route, origin, rejection, self._line()[1])
 
-    def _set_aside(self, route: Route, origin: Origin, rejection: Rejection) -> None:
+    def _set_aside(
+        self, route: Route, origin: Origin, rejection: Rejection, line_number: int
+    ) -> None:
         if self._outcomes.rejects is not None:
             self._outcomes.reject(route.settings, origin, rejection)
         elif self._settings.rejects_path is not None:  # a dry run
@@ -423,12 +427,12 @@ class Router:
         else:
             raise UndeliverableRecord(
                 rejection.code,
-                f"stream '{route.name}': the record in line {self._line()[1]} of the input cannot "
+                f"stream '{route.name}': the record in line {line_number} of the input cannot "
                 f"be delivered: {rejection.reason}. Mend it, drop it by a stream map, or set "
                 "rejects_path to have such records set aside",
             )
 
-    def _count_rejected_before(self, route: Route) -> None:
+    def _count_rejected_before(self, route: Route, line_number: int) -> None:
         """Count a record that an earlier run rejected; every brake counts it as rejected.
 
         Raises:
@@ -437,7 +441,7 @@ class Router:
         if self._settings.rejects_path is None:
             raise UndeliverableRecord(
                 Verdict.REJECTED_BEFORE.value,
-                f"stream '{route.name}': the record in line {self._line()[1]} of the input was "
+                f"stream '{route.name}': the record in line {line_number} of the input was "
                 "rejected by an earlier run and has not changed. Mend it, drop it by a stream map, "
                 "or set rejects_path to have such records set aside",
             )

@@ -277,6 +277,20 @@ def test_what_was_rejected_before_counts_as_rejected(nights: Nights, tmp_path: P
     assert "max_rejects (2)" in result.error
 
 
+# A record that no request can hold
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_record_that_is_too_large_is_named_by_its_own_line(
+    nights: Nights, *, journal: bool
+) -> None:
+    settings = {} if journal else {"journal_path": None}
+    rows = [at(1, city="x" * 3000), *(at(n) for n in range(2, 9))]
+    result = nights.run([bookmarked(), *rows], batch_size_bytes=2000, **settings)
+    assert result.status == 1
+    assert "the record in line 2 of the input cannot be delivered" in result.error
+
+
 # A lost bookmark, a full refresh
 
 

@@ -23,6 +23,8 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     origin: Origin
     rejection: Mapping[str, t.Any] | None
     """What a replayed reject was rejected for; None for any other record."""
+    line_number: int
+    """Where its message stands in the input."""
 
 
 class Verdict(enum.Enum):
