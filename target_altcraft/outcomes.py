@@ -292,7 +292,7 @@ class Outcomes:
         """Write the receipt of a record that a task of an earlier run imported."""
         if self.receipts is None:
             return
-        profile_id = (
-            str(leftover.results[position]["profile_id"]) if leftover.results is not None else None
-        )
+        item = leftover.results[position] if leftover.results is not None else None
+        found = item.get("profile_id") if isinstance(item, dict) else None
+        profile_id = None if found is None else str(found)
         self.receipts.add(stream, leftover.task_id, [(origin.key or {}, profile_id)])

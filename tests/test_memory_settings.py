@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import typing as t
 from contextlib import closing
@@ -81,6 +82,18 @@ def test_a_run_without_resend_after_an_interrupted_one_sends_nothing(nights: Nig
     nights.stopped(TABLE[:3], completed(2), resend=True)
     nights.good(TABLE)
     assert nights.sent() == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_resend_tries_anew_what_was_rejected(nights: Nights, sandbox: Sandbox) -> None:
+    sandbox.fail_where = lambda entry: entry["data"]["id"] == 2
+    messages = [bookmarked(), at(1), at(2), at(3, email=None), state("end")]
+    path = nights.folder / "rejects"
+    nights.good(messages, rejects_path=str(path))
+    path.unlink()
+    result = nights.good(messages, rejects_path=str(path), resend=True)
+    assert "rejected before" not in result.stderr
+    rejects = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {line["record"]["id"] for line in rejects if line["type"] == "RECORD"} == {2, 3}
 
 
 @pytest.mark.parametrize("how", ["changed", "never"])
@@ -332,6 +345,25 @@ def test_a_stuck_task_of_an_earlier_run_is_asked_about_once_more_and_then_in_dou
     assert nights.calls("status") == calls, "what was found out is kept"
 
 
+def test_a_task_that_answers_otherwise_when_asked_again_costs_the_profiles_id(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    path = nights.folder / "receipts"
+    sandbox.task_seconds = 0.3
+    nights.stopped(TABLE[:2], accepted(1))
+    assert nights.run([bookmarked(), "no JSON"], receipts_path=str(path)).status == 1
+    sandbox.tasks[0].failures[0] = {"error": 1, "error_text": "purged"}
+    nights.good(TABLE, receipts_path=str(path))
+    receipts = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {line["key"]["id"]: line["profile_id"] is None for line in receipts} == {
+        0: True,
+        1: False,
+        2: False,
+        3: False,
+    }
+    assert nights.sent() == [0, 1, 2, 3]
+
+
 # A stream that is gone
 
 
@@ -423,6 +455,20 @@ def test_a_dry_run_reads_the_journal_and_writes_nothing(nights: Nights, sandbox:
     assert nights.journal.read_bytes() == before
     assert sorted(path.name for path in nights.folder.iterdir()) == files
     assert len(sandbox.tasks) == 4
+
+
+@pytest.mark.parametrize("keys", [["id"], []])
+def test_a_dry_run_counts_what_a_run_that_broke_has_delivered(
+    nights: Nights, keys: list[str]
+) -> None:
+    head, rows = {**unbookmarked(), "key_properties": keys}, [at(1), at(2)]
+    broken = nights.run([head, *rows, state("middle"), "no JSON"], max_in_flight=1)
+    assert (broken.status, nights.sent()) == (1, [1, 2])
+    dry = nights.good([head, *rows, at(4), state("end")], dry_run=True)
+    assert "delivered before: 2" in dry.stderr
+    real = nights.good([head, *rows, at(4), state("end")])
+    assert "delivered before: 2" in real.stderr
+    assert nights.sent() == [1, 2, 4]
 
 
 def test_a_dry_run_makes_no_journal(nights: Nights) -> None:

@@ -24,14 +24,14 @@ class Leftovers:
     Used by the main thread, save for what workers find out before the input is read.
 
     Args:
-        sent: Where they are written down; None in a run without a journal.
+        sent: Where they are written down.
         may_write: Whether what is found out may be written down.
     """
 
-    def __init__(self, sent: SentRequests | None, *, may_write: bool = True) -> None:
+    def __init__(self, sent: SentRequests, *, may_write: bool) -> None:
         self._sent = sent
         self._may_write = may_write
-        self.all: list[Leftover] = sent.leftovers() if sent is not None else []
+        self.all = sent.leftovers(with_delivered=not may_write)
 
     def unknown(self, *, wants_results: bool) -> list[Leftover]:
         """Return those whose task must be asked about.
@@ -92,7 +92,7 @@ class Leftovers:
                 self._note(leftover, delivered=True)
 
     def _note(self, leftover: Leftover, *, delivered: bool = False) -> None:
-        if self._sent is not None and self._may_write:
+        if self._may_write:
             self._sent.update(leftover, delivered=delivered)
 
     def close(self, leftover: Leftover) -> None:
@@ -109,7 +109,7 @@ class Leftovers:
         for leftover in self.all:
             if leftover.state == "completed" and leftover.stream not in streams:
                 leftover.state = "closed"
-        if self._sent is not None and self._may_write:
+        if self._may_write:
             self._sent.save(self.all)
 
 
@@ -135,7 +135,8 @@ class StreamLeftovers:
         self._copies: dict[bytes, tuple[Leftover, int]] = {}
         self.has_old = any(leftover.mapping == format1.MAPPING for leftover in leftovers)
         for leftover in leftovers:
-            has_copies = is_counted and not leftover.is_doubtful and bool(leftover.places)
+            is_delivered = leftover.state in {"completed", "closed"}  # and a version of this run's
+            has_copies = is_counted and is_delivered and bool(leftover.places)
             for position, version in enumerate(leftover.versions):
                 if version == SETTLED:
                     continue

@@ -108,16 +108,18 @@ class SentRequests:
             )
             db.execute("INSERT INTO carried VALUES (?, ?, ?, ?)", (*where, *sent[-2:]))
             if of is not None:
-                self._take_out(db, of, offset, len(sent.versions) // VERSION_BYTES)
+                count = len(sent.versions) // VERSION_BYTES
+                self._take_out(db, of, range(offset, offset + count))
 
-    def _take_out(self, db: sqlite3.Connection, number: int, first: int, count: int) -> None:
+    def _take_out(self, db: sqlite3.Connection, number: int, positions: Collection[int]) -> None:
         """Settle some positions of a request; it goes with the last one."""
         where = (self._journal.run, number)
         (versions,) = db.execute(f"SELECT versions FROM carried {_WHERE}", where).fetchone()
-        start, end = first * VERSION_BYTES, (first + count) * VERSION_BYTES
-        left = versions[:start] + bytes(end - start) + versions[end:]
+        left = bytearray(versions)
+        for position in positions:
+            left[position * VERSION_BYTES : (position + 1) * VERSION_BYTES] = SETTLED
         if any(left):
-            db.execute(f"UPDATE carried SET versions = ? {_WHERE}", (left, *where))
+            db.execute(f"UPDATE carried SET versions = ? {_WHERE}", (bytes(left), *where))
         else:
             _drop(db, *where)
 
@@ -202,19 +204,27 @@ class SentRequests:
         """
         with self._journal.durable() as db:
             db.execute(f"UPDATE request SET state = ? {_WHERE}", (state, self._journal.run, number))
-            for position in not_imported:
-                self._take_out(db, number, position, 1)
+            if not_imported:
+                self._take_out(db, number, not_imported)
 
     # Of earlier runs
 
-    def leftovers(self) -> list[Leftover]:
-        """Return what earlier runs left."""
+    def leftovers(self, *, with_delivered: bool = False) -> list[Leftover]:
+        """Return what earlier runs left.
+
+        Args:
+            with_delivered: Whether also what runs delivered of `always` streams that did not end
+                well, for a run that may not make versions of it: see `remember_delivered`.
+        """
         with self._journal.reading() as db:
             rows = db.execute(
                 "SELECT request.run, number, request.stream, request.name, request.mapping, state, "
                 "task_id, versions, places, faults, by_key FROM request "
                 "JOIN carried USING (run, number) JOIN stream ON stream.id = request.stream "
-                "WHERE state != 'delivered' ORDER BY request.run, number"
+                "WHERE state != 'delivered' "
+                "OR (? AND request.run IN (SELECT id FROM run WHERE ended_well = 0)) "
+                "ORDER BY request.run, number",
+                (with_delivered,),
             ).fetchall()
         return [_leftover(*row) for row in rows]
 
@@ -316,6 +326,12 @@ def _leftover(  # noqa: PLR0913, PLR0917 - a row of the table
     faults: str | None,
     by_key: int,
 ) -> Leftover:
+    left = [versions[i : i + VERSION_BYTES] for i in range(0, len(versions), VERSION_BYTES)]
+    not_imported = set(json.loads(faults or "[]"))
+    if state == "delivered":  # what was not imported of it is in the rejects file
+        for position in not_imported:
+            left[position] = SETTLED
+        not_imported = set()
     return Leftover(
         run=run,
         number=number,
@@ -324,9 +340,9 @@ def _leftover(  # noqa: PLR0913, PLR0917 - a row of the table
         mapping=mapping,
         state=state,
         task_id=task_id,
-        versions=[versions[i : i + VERSION_BYTES] for i in range(0, len(versions), VERSION_BYTES)],
+        versions=left,
         places=places,
-        faults=set(json.loads(faults or "[]")),
+        faults=not_imported,
         by_key=bool(by_key),
     )
 

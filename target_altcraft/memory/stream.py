@@ -10,7 +10,6 @@ from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Judgement, 
 from target_altcraft.memory.resume import StreamLeftovers
 from target_altcraft.memory.under_way import UnderWay
 from target_altcraft.memory.versions import (
-    ENTRY_BYTES,
     SETTLED,
     entry_of,
     id_of,
@@ -94,11 +93,7 @@ class StreamMemory:
         )
         self._used: set[tuple[bytes, bytes, bytes]] = set()
         self._has_particulars = bool(
-            self.by_key
-            or self._leftovers
-            or row.has_rejected
-            or boundary is not None
-            or is_baseline
+            self.by_key or self._leftovers or boundary is not None or is_baseline
         )
         self._may_repeat = not (
             self._has_particulars
@@ -123,10 +118,10 @@ class StreamMemory:
             return [DELIVERED_BEFORE] * len(arrivals)
         known = self._look_up(versions)
         has_replays = any(arrival.rejection is not None for arrival in arrivals)
-        if not known and not has_replays and self._are_new(versions):
+        rejected = self._rejected(versions)
+        if not known and not rejected and not has_replays and self._are_new(versions):
             self._repeats = False
             return [SEND] * len(arrivals)
-        rejected = self._remembered.rejected(self.row.id, versions) if self.row.has_rejected else {}
         if self._remembered.may_write:
             self._used.clear()  # what was used is written down
         met: list[tuple[Arrival, Known]] = []
@@ -277,13 +272,7 @@ class StreamMemory:
         ):
             self._adopt(arrival)
             return Verdict.DELIVERED_BEFORE
-        is_rejected = (
-            rejected
-            and arrival.rejection is None
-            and self.row.resend_since is None
-            and (source_digest(arrival.record), self.row.mapping) in rejected
-        )
-        if is_rejected:
+        if arrival.rejection is None and self._is_among(rejected, arrival.record):
             return Verdict.REJECTED_BEFORE
         version = arrival.origin.version
         if self._under_way.is_repeat(version, is_replay=arrival.rejection is not None):
@@ -421,12 +410,20 @@ class StreamMemory:
         """Return run and place of records where versions are counted, else nothing."""
         return places_bytes(self._remembered.run, places) if self.is_counted else b""
 
-    def was_rejected_before(self, version_id: bytes, record: Mapping[str, t.Any]) -> bool:
-        """Tell whether a record was rejected before, just as it is."""
-        if not self.row.has_rejected:
-            return False
-        found = self._remembered.rejected(self.row.id, [version_id + bytes(ENTRY_BYTES)])
-        return (source_digest(record), self.row.mapping) in found.get(0, ())
+    def was_rejected_before(self, version: bytes, record: Mapping[str, t.Any]) -> bool:
+        """Tell whether a record was rejected before, just as it is; a resend tries it anew."""
+        return self._is_among(self._rejected([version]).get(0, ()), record)
+
+    def _rejected(self, versions: Sequence[bytes]) -> dict[int, set[tuple[bytes, int]]]:
+        """Return by position what was rejected before of the rows that versions are of."""
+        if not self.row.has_rejected or self.row.resend_since is not None:
+            return {}
+        return self._remembered.rejected(self.row.id, versions)
+
+    def _is_among(
+        self, rejected: Collection[tuple[bytes, int]], record: Mapping[str, t.Any]
+    ) -> bool:
+        return bool(rejected) and (source_digest(record), self.row.mapping) in rejected
 
     def remember_rejected(self, origin: Origin, source: bytes) -> None:
         """Note a rejected record, so that it is not rejected anew every night."""
