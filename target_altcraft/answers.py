@@ -35,6 +35,8 @@ MAX_ANSWER_BYTES = 256_000_000
 TOKEN_REFUSED = frozenset({401, 403, 440})
 """Codes by which a call says that asking again is of no use. 440 stands on no page of the guide; a
 user of `profiles/import` saw it for a token that was not good."""
+MAY_NOT_LIST = frozenset({403, 404})
+"""Codes by which `workflows/list` says that the token may not call it."""
 NO_SUCH_TASK = frozenset({400, 404})
 """Codes by which `tasks/status` says that it does not know the task; inferred, not documented."""
 

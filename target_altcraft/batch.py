@@ -69,8 +69,8 @@ class Batch:
     are the match values in it, of the kind that `space` names; two batches of one space that share
     a value hold records of one customer. `after` are the numbers of batches that hold an earlier
     record of one of its customers. `held` are the bytes that it keeps in memory: its body, and the
-    tap's lines where the rejects file needs them. `mapping` is that of all its entries: a batch is
-    delivered under one. It is full with `most_rows` entries.
+    tap's lines where the rejects file needs them. All its origins have one mapping. It is full with
+    `most_rows` entries.
     """
 
     number: int
@@ -79,7 +79,6 @@ class Batch:
     opened_at: float
     size: int
     held: int
-    mapping: int
     space: str = field(repr=False)
     entries: list[bytes] = field(default_factory=list, repr=False)
     origins: list[Origin] = field(default_factory=list, repr=False)
@@ -153,7 +152,7 @@ class OpenBatches:
         size = len(body) + 1  # with its comma
         held = size + len(origin.message)
         batch = self._open.get(stream.name)
-        if batch is not None and batch.mapping != origin.mapping:
+        if batch is not None and batch.origins[0].mapping != origin.mapping:
             self._close(batch)
             batch = None
         if (
@@ -163,8 +162,6 @@ class OpenBatches:
             or batch.held + held > self._limit.maximum
         ):
             batch = self._with_room(stream, size, held, identity)
-        if not batch.entries:
-            batch.mapping = origin.mapping
         batch.entries.append(body)
         batch.origins.append(origin)
         batch.identities.add(identity)
@@ -233,7 +230,6 @@ class OpenBatches:
             opened_at=time.monotonic(),
             size=around.size - 1,  # the first entry has no comma
             held=around.size - 1,
-            mapping=0,
             space=space,
             most_rows=self._max_rows(stream.name),
         )

@@ -45,7 +45,7 @@ class Brakes:
     ::
 
         brakes.batched(batch)      # before it is sent: max_profiles
-        brakes.rejected()          # after each reject: max_rejects
+        brakes.check_rejects()     # after each reject: max_rejects
         brakes.judge("customers")  # max_reject_percent
         brakes.holds(batch)        # canary_rows: True while the stream's first profiles are out
         with brakes.settling(batch):
@@ -53,7 +53,7 @@ class Brakes:
 
     Every "rejected before" counts as rejected. A brake that has struck stays so: it raises the same
     error again, but not for a batch that nothing was rejected of. The lock guards all that is
-    counted here; the reader's thread and the workers use it.
+    counted here save the profiles, which are the reader's thread's; the workers use it too.
 
     Args:
         settings: The run's settings.
@@ -65,7 +65,6 @@ class Brakes:
         self._summary = summary
         self._lock = threading.Lock()
         self._profiles = 0
-        self._rejected = 0
         self._refused: Counter[str] = Counter()  # rejected by Altcraft, by stream
         self._with_rejects: set[int] = set()  # unsettled batches of which Altcraft rejected some
         self._struck: dict[str, Braked] = {}  # by stream; that of `max_rejects` by nothing
@@ -90,17 +89,14 @@ class Brakes:
 
     # max_rejects
 
-    def rejected(self, number: int = 1) -> None:
-        """Count rejected records, those that an earlier run rejected as well.
+    def check_rejects(self) -> None:
+        """Judge the rejected records, those that an earlier run rejected as well.
 
         Raises:
             Braked: If they are more than `max_rejects`.
         """
-        with self._lock:
-            self._rejected += number
-            rejected = self._rejected
         limit = self._settings.max_rejects
-        if not number or limit is None or rejected <= limit:
+        if limit is None or (rejected := self._summary.rejected_now_or_before()) <= limit:
             return
         if self._settings.dry_run:
             raise Braked(f"more than max_rejects ({limit}) records would be rejected")
@@ -120,10 +116,9 @@ class Brakes:
 
     def refused(self, batch: Batch, number: int) -> None:
         """Count profiles of a batch that Altcraft did not take."""
-        if number:
-            with self._lock:
-                self._refused[batch.stream.name] += number
-                self._with_rejects.add(batch.number)
+        with self._lock:
+            self._refused[batch.stream.name] += number
+            self._with_rejects.add(batch.number)
 
     def judge(self, stream: str, *, unknown: int = 0, least: int = LEAST) -> None:
         """Judge a stream by what is known of it so far.

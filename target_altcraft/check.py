@@ -25,6 +25,8 @@ from pathlib import Path
 from target_altcraft.check_api import ALL_SECONDS, ask
 from target_altcraft.errors import ApiError, SettingsError, TargetError
 from target_altcraft.memory.look import look as look_at_journal
+from target_altcraft.messages import columns
+from target_altcraft.settings_schema import FILES
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +36,6 @@ if t.TYPE_CHECKING:
     from target_altcraft.settings import Settings, StreamSettings
     from target_altcraft.subscriptions import Subscription
 
-_FILES = ("rejects_path", "receipts_path", "journal_path", "report_path")
 _MODES_THAT_IGNORE = frozenset({"skip", "skip_in_any_case"})
 _COUNT_SECONDS = 3.0
 _LITTLE_BYTES = 100_000_000
@@ -209,7 +210,7 @@ def _subscriptions(stream: str, subscriptions: Sequence[Subscription]) -> Findin
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    for name in _FILES:
+    for name in FILES:
         path = getattr(settings, name)
         if path is not None:
             yield _file(name, path)
@@ -329,12 +330,7 @@ def as_table(findings: Sequence[Finding]) -> str:
     for finding in findings:
         verdict = finding.verdict.upper() if finding.verdict == "fault" else finding.verdict
         rows.append((verdict, finding.about, finding.subject, finding.found))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*lines, "", _sum(findings), ""])
+    return "\n".join([*columns(rows), "", _sum(findings), ""])
 
 
 def _sum(findings: Sequence[Finding]) -> str:

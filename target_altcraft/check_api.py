@@ -11,9 +11,9 @@ import time
 import typing as t
 from collections import deque
 
-from target_altcraft.answers import NO_SUCH_TASK, TOKEN_REFUSED
+from target_altcraft.answers import MAY_NOT_LIST, NO_SUCH_TASK, TOKEN_REFUSED
 from target_altcraft.client import Client
-from target_altcraft.errors import ApiError, LostInBody, NotAccepted, OutcomeUnknown, Refused
+from target_altcraft.errors import REPEATABLE, ApiError, Refused
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,6 @@ ALL_SECONDS = 10.0
 _REPEAT_SECONDS = 1.0
 """A call that failed is repeated if no more than this has passed since it began."""
 _PAUSE_SECONDS = 0.3
-_MAY_NOT_LIST = (403, 404)
 _WORKERS = 4
 _ANY_SCENARIO = 1
 _NO_TASK = "00000000-0000-0000-0000-000000000000"
@@ -74,9 +73,9 @@ def ask(settings: Settings, workflow_ids: Sequence[int]) -> Answers:
     answer = answers.workflows[first]
     if isinstance(answer, ApiError) and not isinstance(answer, Refused):
         answers.first = answer
-        if answer.code in TOKEN_REFUSED - set(_MAY_NOT_LIST):
+        if answer.code in TOKEN_REFUSED - MAY_NOT_LIST:
             answers.token = False
-        elif answer.code in _MAY_NOT_LIST:
+        elif answer.code in MAY_NOT_LIST:
             answers.may_list = False
             _work([lambda: _try_token(quick, answers)], deadline)
         return answers
@@ -138,7 +137,7 @@ def _repeated(call: Callable[[], _T]) -> _T:
     while True:
         try:
             return call()
-        except (NotAccepted, LostInBody, OutcomeUnknown):
+        except REPEATABLE:
             if time.monotonic() + _PAUSE_SECONDS > began + _REPEAT_SECONDS:
                 raise
         time.sleep(_PAUSE_SECONDS)

@@ -61,7 +61,6 @@ class Body:
 
     A connection that breaks does not tell how much of the body went out. These do: `begun` is set
     once the body is asked for, `handed_over` once the operating system has taken its last byte.
-    `attempts` counts how often it was got ready to be sent.
 
     Example::
 
@@ -89,13 +88,11 @@ class Body:
         self._started = started
         commas = max(len(entries) - 1, 0)
         self._size = len(envelope_start) + len(envelope_end) + sum(map(len, entries)) + commas
-        self.attempts = 0
         self.begun = False
         self.handed_over = False
 
     def rewind(self) -> None:
         """Get ready for another attempt."""
-        self.attempts += 1
         self.begun = self.handed_over = False
 
     def __len__(self) -> int:

@@ -88,6 +88,11 @@ def encode_text(value: object) -> bytes:
         return json.dumps(value, default=str).encode()
 
 
+def rfc3339(moment: dt.datetime, timespec: str = "seconds") -> str:
+    """Return a moment in UTC as RFC 3339, `1990-02-22T21:00:00Z`."""
+    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
 def to_utc(value: str | dt.date) -> str:
     """Return a date or date-time as RFC 3339 in UTC, `1990-02-22T21:00:00Z`.
 

@@ -9,12 +9,11 @@ import os
 import typing as t
 
 from target_altcraft import subscriptions
-from target_altcraft.settings_schema import RUN_SETTINGS
+from target_altcraft.settings_schema import FILES, RUN_SETTINGS
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_FILES = ("rejects_path", "receipts_path", "journal_path", "report_path")
 _SIDE_FILES = ("-journal", "-wal", "-shm")  # SQLite's own, beside the journal: sqlite.org/tempfiles
 
 
@@ -75,7 +74,7 @@ def _journal_faults(config: Mapping[str, t.Any]) -> Iterator[str]:
 def _file_faults(config: Mapping[str, t.Any]) -> Iterator[str]:
     """Yield which settings name the same file, by whatever path."""
     taken: dict[object, str] = {}
-    for name in _FILES:
+    for name in FILES:
         path = config.get(name)
         if path is None or path == os.devnull:
             continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from target_altcraft.messages import columns
+
 if t.TYPE_CHECKING:
     from target_altcraft.batch import Batch
     from target_altcraft.summary import Summary
@@ -58,9 +60,4 @@ class DryRun:
             )
             others = "; ".join(counts.parts())
             rows.append((name, *map(str, numbers), others or "-"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return [
-            "dry run: "
-            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        return [f"dry run: {line}" for line in columns(rows)]

@@ -170,6 +170,10 @@ class OutcomeUnknown(ApiError):
     """The request may have been taken."""
 
 
+REPEATABLE = (NotAccepted, LostInBody, OutcomeUnknown)
+"""Failures after which a call that changes nothing on the server may be made again."""
+
+
 class AcceptedWithoutId(ApiError):
     """The request was taken (`error` 0), but the answer names no task that could be followed."""
 

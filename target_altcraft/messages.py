@@ -1,10 +1,12 @@
-"""Words that several messages share."""
+"""Words and forms that several messages share."""
 
 from __future__ import annotations
 
 import typing as t
 
 if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from target_altcraft.settings import Settings
 
 TWICE = "may enter the scenario twice"
@@ -42,3 +44,12 @@ def rerun_unfinished(settings: Settings) -> str:
 def unknown(count: int) -> str:
     """Return the words for an outcome that nobody knows."""
     return f"it is unknown whether its {count} profiles were accepted"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines whose cells stand one below the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -193,7 +193,7 @@ class Outcomes:
         self._delivered(request.batch, seconds)
         if bad:
             self.brakes.refused(request.batch, len(bad))
-            self.brakes.rejected(len(bad))
+            self.brakes.check_rejects()
             self.brakes.judge(stream.name)
 
     # Records
@@ -210,7 +210,7 @@ class Outcomes:
         request.set_aside = 1
         if self.memory is not None and request.in_doubt:
             self.memory.sent.forget(request.number)
-        self.brakes.rejected()
+        self.brakes.check_rejects()
 
     def reject(self, stream: StreamSettings, origin: Origin, rejection: Rejection) -> None:
         """Set one record aside.
@@ -219,7 +219,7 @@ class Outcomes:
             TargetError: If it cannot be written, or there are too many.
         """
         self._set_aside(stream, [(origin, rejection.code, rejection.reason)], None)
-        self.brakes.rejected()
+        self.brakes.check_rejects()
 
     def count_rejected_before(self, stream: str) -> None:
         """Count a record that an earlier run rejected; every brake counts it as rejected.
@@ -228,16 +228,7 @@ class Outcomes:
             TargetError: If there are too many.
         """
         self.summary.skip(stream, REJECTED_BEFORE)
-        self.brakes.rejected()
-
-    def count_reject(self, stream: str, code: str) -> None:
-        """Count a record that would be set aside, in a dry run.
-
-        Raises:
-            TargetError: If there would be too many.
-        """
-        self.summary.reject(stream, code)
-        self.brakes.rejected()
+        self.brakes.check_rejects()
 
     def _set_aside(
         self,
@@ -245,17 +236,16 @@ class Outcomes:
         records: Sequence[tuple[Origin, str, str]],
         task_id: str | None,
     ) -> None:
-        if self.rejects is None or not records:
-            return
-        self.rejects.add(
-            [
-                Reject(origin.message, stream.name, code, text, task_id)
-                for origin, code, text in records
-            ]
-        )
+        if self.rejects is not None and records:
+            self.rejects.add(
+                [
+                    Reject(origin.message, stream.name, code, text, task_id)
+                    for origin, code, text in records
+                ]
+            )
         for _, code, _ in records:
             self.summary.reject(stream.name, code)
-        if self.memory is not None:
+        if self.memory is not None and self.rejects is not None:
             memory = self.memory.stream(stream.name)
             for origin, _, _ in records:
                 if not origin.version:
@@ -280,11 +270,8 @@ class Outcomes:
                 f"{leftover.name}, task {leftover.task_id}, of an earlier run: a profile was not "
                 f"imported ({kind}); set rejects_path to have such records set aside"
             )
-        if self.dry_run is not None:
-            self.count_reject(stream.name, kind)
-            return
         self._set_aside(stream, [(origin, kind, text)], leftover.task_id)
-        self.brakes.rejected()
+        self.brakes.check_rejects()
 
     def receive_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, position: int

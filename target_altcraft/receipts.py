@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 
-from target_altcraft.codec import encode_text
+from target_altcraft.codec import encode_text, rfc3339
 from target_altcraft.files import JsonLines
 
 if t.TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Receipts:
         Raises:
             OutputError: If they cannot be written.
         """
-        now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
+        now = rfc3339(dt.datetime.now(dt.timezone.utc), "milliseconds")
         self._file.append(
             encode_text(
                 {
@@ -49,7 +49,7 @@ class Receipts:
                     "workflow_id": stream.workflow_id,
                     "task_id": task_id,
                     "profile_id": profile_id,
-                    "delivered_at": now.replace("+00:00", "Z"),
+                    "delivered_at": now,
                 }
             )
             for key, profile_id in delivered

@@ -9,7 +9,7 @@ import typing as t
 
 import msgspec
 
-from target_altcraft.codec import decode_json, encode_text, members
+from target_altcraft.codec import decode_json, encode_text, members, rfc3339
 from target_altcraft.files import JsonLines
 
 _BLANKS = b" \t\r\n\xef\xbb\xbf"
@@ -57,7 +57,7 @@ class Rejects:
         Raises:
             OutputError: If they cannot be written.
         """
-        now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+        now = rfc3339(dt.datetime.now(dt.timezone.utc))
         lines: list[bytes] = []
         with self._lock:
             for reject in rejects:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from target_altcraft.codec import rfc3339
 from target_altcraft.report_page import as_html
 
 if t.TYPE_CHECKING:
@@ -198,8 +199,8 @@ class Report:
         return {
             "exit_status": status,
             "message": message,
-            "started_at": _rfc3339(self._started_at),
-            "ended_at": _rfc3339(dt.datetime.now(dt.timezone.utc)),
+            "started_at": rfc3339(self._started_at),
+            "ended_at": rfc3339(dt.datetime.now(dt.timezone.utc)),
             "seconds": self._now(),
             "streams": {name: c.as_dict() for name, c in summary.streams().items()},
             "tasks": [asdict(task) for task in sent],
@@ -238,10 +239,6 @@ def _outcome(state: str, rejected: int, *, was_in_doubt: bool) -> str:
     if state == "split" and was_in_doubt:
         return "unknown"
     return STATES[state].outcome
-
-
-def _rfc3339(moment: dt.datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _replace_file(path: Path, text: str) -> None:

@@ -104,7 +104,7 @@ class Router:
         self._unmarked = UnmarkedStreams()
         self._lot: list[tuple[Route, Arrival] | _State] = []
         self._lot_bytes = 0
-        self._sources: dict[str, str] = {}  # by output stream, with a journal
+        self._sources: dict[str, str] = {}  # by output stream
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
         self._keeps_key = outcomes.receipts is not None
@@ -420,17 +420,14 @@ class Router:
     def _set_aside(
         self, route: Route, origin: Origin, rejection: Rejection, line_number: int
     ) -> None:
-        if self._outcomes.rejects is not None:
-            self._outcomes.reject(route.settings, origin, rejection)
-        elif self._settings.rejects_path is not None:  # a dry run
-            self._outcomes.count_reject(route.name, rejection.code)
-        else:
+        if self._settings.rejects_path is None:
             raise UndeliverableRecord(
                 rejection.code,
                 f"stream '{route.name}': the record in line {line_number} of the input cannot "
                 f"be delivered: {rejection.reason}. Mend it, drop it by a stream map, or set "
                 "rejects_path to have such records set aside",
             )
+        self._outcomes.reject(route.settings, origin, rejection)
 
     def _count_rejected_before(self, route: Route, line_number: int) -> None:
         """Count a record that an earlier run rejected; every brake counts it as rejected.

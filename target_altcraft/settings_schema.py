@@ -381,6 +381,7 @@ BRAKES = (
 )
 """Settings that keep a run from sending what it should not: none of them may be ignored."""
 SIZES = ("batch_size_rows", "batch_size_bytes", "max_in_flight")
+FILES = ("rejects_path", "receipts_path", "journal_path", "report_path")
 
 SCHEMA: dict[str, t.Any] = {
     "type": "object",

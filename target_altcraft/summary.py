@@ -137,6 +137,14 @@ class Summary:
         with self._lock:
             return sum((counts.rejected for counts in self._others.values()), Counter[str]())
 
+    def rejected_now_or_before(self) -> int:
+        """Return the number of records that this run rejected, or an earlier one did."""
+        with self._lock:
+            return sum(
+                counts.rejected.total() + counts.skipped[REJECTED_BEFORE]
+                for counts in self._others.values()
+            )
+
     def _counts(self, stream: str) -> StreamCounts:
         return self._others.setdefault(stream, StreamCounts())
 

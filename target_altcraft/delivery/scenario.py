@@ -5,14 +5,8 @@ from __future__ import annotations
 import logging
 import typing as t
 
-from target_altcraft.errors import (
-    Fatal,
-    LostInBody,
-    NotAccepted,
-    OutcomeUnknown,
-    Refused,
-    TaskError,
-)
+from target_altcraft.answers import MAY_NOT_LIST
+from target_altcraft.errors import Fatal, Refused, TaskError
 
 if t.TYPE_CHECKING:
     from target_altcraft.client import Client
@@ -20,8 +14,6 @@ if t.TYPE_CHECKING:
     from target_altcraft.settings import StreamSettings
 
 logger = logging.getLogger(__name__)
-
-_MAY_NOT_LIST = {403, 404}
 
 
 def check_scenario(client: Client, stream: StreamSettings, window: Window) -> None:
@@ -35,11 +27,9 @@ def check_scenario(client: Client, stream: StreamSettings, window: Window) -> No
     """
     where, workflow_id = f"stream '{stream.name}'", stream.workflow_id
     try:
-        workflow = window.repeat(
-            lambda: client.workflow(workflow_id), (NotAccepted, LostInBody, OutcomeUnknown), where
-        )
+        workflow = window.repeat(lambda: client.workflow(workflow_id), where)
     except Fatal as error:
-        if error.code in _MAY_NOT_LIST:
+        if error.code in MAY_NOT_LIST:
             logger.warning(
                 "%s: scenario %d cannot be checked (%s); set check_workflow to false to skip this",
                 where,

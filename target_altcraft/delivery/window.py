@@ -15,7 +15,7 @@ from target_altcraft.delivery.polling import TaskWatch
 from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.sender import Sender
 from target_altcraft.delivery.shared import Shared
-from target_altcraft.errors import Abandoned, Halted, Stopped, TargetError
+from target_altcraft.errors import REPEATABLE, Abandoned, Halted, Stopped, TargetError
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,6 @@ if t.TYPE_CHECKING:
     from target_altcraft.answers import TaskStatus
     from target_altcraft.batch import Batch
     from target_altcraft.delivery.limit import SizeLimit
-    from target_altcraft.errors import ApiError
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.settings import Settings
     from target_altcraft.wakeup import Wakeup
@@ -186,12 +185,11 @@ class Window:
         watch = TaskWatch(self._settings, task_id, name, count, self._shared.unknown_states)
         return watch.completed(client, self._shared.abandon, lambda _progress: None)
 
-    def repeat(self, attempt: Callable[[], _T], kinds: tuple[type[ApiError], ...], name: str) -> _T:
+    def repeat(self, attempt: Callable[[], _T], name: str) -> _T:
         """Make a call that changes nothing on the server until it succeeds; for errands.
 
         Args:
             attempt: Makes it once.
-            kinds: The failures after which it is made again.
             name: Whose call it is, for a warning.
 
         Raises:
@@ -200,7 +198,7 @@ class Window:
         """
         return retry(
             attempt,
-            kinds,
+            REPEATABLE,
             self._settings.retry_max_seconds,
             self._shared.halt,
             partial(self._shared.notices.failed, name),

@@ -119,8 +119,7 @@ def boundary(db: sqlite3.Connection, stream_id: int, stream: StreamSettings) -> 
 
 def forget_boundary(db: sqlite3.Connection, stream_id: int) -> None:
     """Forget a stream's boundary: its records have become versions."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'boundary'").fetchone():
-        db.execute("DELETE FROM boundary WHERE stream = ?", (stream_id,))
+    db.execute("DELETE FROM boundary WHERE stream = ?", (stream_id,))
 
 
 def version(stream: StreamSettings, body: bytes) -> bytes:

@@ -17,8 +17,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Collection
 
     from target_altcraft.memory.remembered import StreamRow
-    from target_altcraft.memory.stream import SendAgain
-    from target_altcraft.settings import Settings, StreamSettings
+    from target_altcraft.settings import SendAgain, Settings, StreamSettings
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +177,7 @@ class Memory:
         """End a run that went well.
 
         Args:
-            read: Streams whose SCHEMA came.
+            read: Streams that the tap has read: a record came, or a STATE behind the SCHEMA.
             is_replay: Whether it replayed rejects.
             covered: The place that the last STATE covers; None if there was no STATE.
 

@@ -57,7 +57,7 @@ class StreamRow:
     mapping: int
     """Of this run."""
     mapping_accepted: bool = False
-    """Whether something was accepted with the same settings, in this run or before."""
+    """Whether something had been accepted with the same settings when the SCHEMA came."""
     mapping_changed: bool = False
     """Whether the newest versions were delivered under others."""
     greatest: bytes | None = None

@@ -25,9 +25,8 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.profile import Origin
-    from target_altcraft.settings import StreamSettings
+    from target_altcraft.settings import SendAgain, StreamSettings
 
-SendAgain = t.Literal["new_version", "always", "changed", "never"]
 ENDED_WELL, REPLAYED = 1, 2
 """How an earlier run ended: it read the tap to its end, or it replayed rejects."""
 
@@ -96,10 +95,7 @@ class StreamMemory:
             self.by_key or self._leftovers or boundary is not None or is_baseline
         )
         self._may_repeat = not (
-            self._has_particulars
-            or self._touches
-            or self.is_counted
-            or row.resend_since is not None
+            self._has_particulars or self._touches or row.resend_since is not None
         )
         self._repeats = False  # whether all of the last lot was delivered before
 
@@ -172,10 +168,12 @@ class StreamMemory:
             return True
         if not self._under_way.add_all(versions):
             return False
-        greatest = id_of(max(versions))
-        if self._greatest is None or greatest > self._greatest:
-            self._greatest = greatest
+        self._note_greatest(id_of(max(versions)))
         return True
+
+    def _note_greatest(self, id_: bytes) -> None:
+        if self._greatest is None or id_ > self._greatest:
+            self._greatest = id_
 
     def _look_up(self, versions: Sequence[bytes]) -> dict[int, list[Known]]:
         """Ask for those that can be known: nothing is remembered beyond the greatest id."""
@@ -368,9 +366,7 @@ class StreamMemory:
         self._remembered.remember(
             self.row.id, self.row.mapping, b"".join(versions), places, by_key=self.by_key
         )
-        greatest = max(map(id_of, versions))
-        if self._greatest is None or greatest > self._greatest:
-            self._greatest = greatest
+        self._note_greatest(id_of(max(versions)))
 
     def take_leftover_as_delivered(self, version: bytes, mapping: int) -> None:
         """Remember as delivered what an earlier run may have sent of a key."""
@@ -382,9 +378,7 @@ class StreamMemory:
         if self.is_counted:
             return
         self._under_way.add(version)
-        id_ = id_of(version)
-        if self._greatest is None or id_ > self._greatest:
-            self._greatest = id_
+        self._note_greatest(id_of(version))
 
     def forgets_boundary(self) -> bool:
         """Tell whether what format 1 knew of the greatest bookmark is not needed any more."""

@@ -35,8 +35,7 @@ class UnderWay:
 
     def add(self, version: bytes) -> None:
         """Note that a record is about to be sent."""
-        if not self._is_counted:
-            self._names.add(key_of(version) if self._by_key else version)
+        self._names.add(key_of(version) if self._by_key else version)
 
     def add_all(self, versions: Sequence[bytes]) -> bool:
         """Note that records are about to be sent, where the version names them.

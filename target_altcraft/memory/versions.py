@@ -43,6 +43,7 @@ _NAIVE_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of values that were bro
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
 _MOST_DIGITS = 40
+_MOST_INTEGER_DIGITS = 19
 _DATE_AND_TIME = len("2024-05-06T12:00:00")
 _WITHOUT_FRACTION = {"-Z", "-+", "--"}  # 4th and 19th character
 _new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
@@ -128,7 +129,7 @@ def _plain(number: Decimal) -> int | str:
         return 0
     shown = "".join(map(str, digits)).rstrip("0")
     exponent += len(digits) - len(shown)
-    if exponent >= 0 and number.adjusted() < _DATE_AND_TIME:
+    if exponent >= 0 and number.adjusted() < _MOST_INTEGER_DIGITS:
         return int(number)
     return f"{'-' if sign else ''}{shown}E{exponent}"
 

@@ -30,7 +30,6 @@ class Task:
         body_bytes: Size of the submit's body.
         size: Number of entries.
         entries: As sent, in order; empty when the sandbox only counts.
-        keys: The match value of each entry, e-mail case-folded; likewise.
         envelope: The root of the body without `token` and `data`.
         polls: When its status was asked for.
         outcome: "running", then "completed", "failed" (or the fault's `name`), "result_error",
@@ -52,7 +51,6 @@ class Task:
     envelope: Json
     fault: Fault | None = None
     entries: list[Json] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
     polls: list[float] = field(default_factory=list)
     outcome: str = "running"
     delivered: int = 0
@@ -62,6 +60,11 @@ class Task:
     identities: list[Identity] = field(default_factory=list, repr=False)
     failures: dict[int, Json] = field(default_factory=dict)
     profile_ids: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def keys(self) -> list[str]:
+        """The match value of each entry, e-mail case-folded; empty when the sandbox only counts."""
+        return [identity.key for identity in self.identities]
 
     @property
     def fault_kind(self) -> str | None:

@@ -345,7 +345,6 @@ class World:
         if self.remember:
             task.entries = submission.entries
             task.identities = submission.identities
-            task.keys = [identity.key for identity in submission.identities]
         return task
 
     def _apply_fault(self, task: Task, submission: Submission) -> None:
