@@ -49,7 +49,7 @@ def rows(
             f"stream '{stream}': the manifest of a BATCH message is not an array of texts"
         )
     file_format, compression = encoding.get("format"), encoding.get("compression")
-    if file_format != "jsonl" or compression not in (None, "gzip"):
+    if file_format != "jsonl" or compression not in (None, "none", "gzip"):
         raise InputError(
             f"stream '{stream}': BATCH files of format '{_shown(file_format)}' with compression "
             f"'{_shown(compression)}' cannot be read; let the tap write jsonl, plain or gzip"

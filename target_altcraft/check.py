@@ -76,7 +76,7 @@ def look(settings: Settings) -> list[Finding]:
     return [
         *findings,
         _api(settings, answers),
-        *(_scenario(number, names, answers, settings.token) for number, names in used.items()),
+        *(_scenario(number, names, answers, settings) for number, names in used.items()),
         *(_subscriptions(name, stream.subscriptions) for name, stream in streams.items()),
         *_files(settings),
         *_journal(settings),
@@ -143,12 +143,12 @@ def _api(settings: Settings, answers: Answers) -> Finding:
     return Finding("token", settings.api_url, verdict, found, facts)
 
 
-def _scenario(number: int, streams: Sequence[str], answers: Answers, token: str) -> Finding:
+def _scenario(number: int, streams: Sequence[str], answers: Answers, settings: Settings) -> Finding:
     answer = answers.workflows.get(number)
     facts: dict[str, t.Any] = {"workflow_id": number, "streams": list(streams)}
     used = f"for {', '.join(streams)}"
     if isinstance(answer, dict):
-        return _known_scenario(number, answer, used, facts, token)
+        return _known_scenario(number, answer, used, facts, settings)
     if answers.token is not True or not answers.may_list:
         return Finding("scenario", str(number), "not checked", used, facts)
     if number not in answers.workflows:
@@ -160,20 +160,22 @@ def _scenario(number: int, streams: Sequence[str], answers: Answers, token: str)
 
 
 def _known_scenario(
-    number: int, workflow: Workflow, used: str, facts: dict[str, t.Any], token: str
+    number: int, workflow: Workflow, used: str, facts: dict[str, t.Any], settings: Settings
 ) -> Finding:
-    name, mode = (_shown(workflow.get(key), token) for key in ("name", "mode"))
+    name, mode = (_shown(workflow.get(key), settings.token) for key in ("name", "mode"))
     is_active = bool(workflow.get("is_active", True))
     ignores = mode in _MODES_THAT_IGNORE
     facts |= {"name": name, "is_active": is_active, "mode": mode, "ignores_those_in_it": ignores}
     words = ["active" if is_active else "not active"]
     if ignores:
         words.append(f"its mode '{mode}' ignores those who are in it already")
-    verdict: Verdict = "warning" if ignores else "ok"
+    verdict: Verdict = "ok" if is_active and not ignores else "warning"
+    if not is_active and settings.check_workflow:  # without it, a run does not stop at that
+        verdict = "fault"
     return Finding(
         "scenario",
         f"{number} '{name}'" if name else str(number),
-        verdict if is_active else "fault",
+        verdict,
         "; ".join([*words, used]),
         facts,
     )

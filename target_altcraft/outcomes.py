@@ -9,9 +9,10 @@ import typing as t
 
 from target_altcraft.brakes import Brakes
 from target_altcraft.codec import decode_json
-from target_altcraft.delivery.request import Request, State
+from target_altcraft.delivery.request import DOUBTS, UNANSWERED, Request, State
 from target_altcraft.dry_run import DryRun
 from target_altcraft.errors import TaskError
+from target_altcraft.memory.judgement import Verdict
 from target_altcraft.memory.memory import Memory
 from target_altcraft.memory.sent import Sent
 from target_altcraft.memory.versions import source_digest
@@ -22,11 +23,12 @@ from target_altcraft.results import item_fault
 from target_altcraft.summary import REJECTED_BEFORE, Summary
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from target_altcraft.batch import Batch
     from target_altcraft.delivery.split import Part
     from target_altcraft.errors import Rejection
+    from target_altcraft.memory.judgement import Judgement
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.profile import Origin
     from target_altcraft.results import Fault
@@ -229,6 +231,21 @@ class Outcomes:
         """
         self.summary.skip(stream, REJECTED_BEFORE)
         self.brakes.check_rejects()
+
+    def count_left(self, judged: Mapping[str, Iterable[Judgement]]) -> None:
+        """Count what earlier runs sent, or may have, of records that a failed run did not handle.
+
+        Args:
+            judged: By stream, what the journal said of them.
+        """
+        for stream, judgements in judged.items():
+            for verdict, leftover, _, received in judgements:
+                if verdict is Verdict.DOUBT and leftover is not None:
+                    is_unanswered = leftover.state == UNANSWERED
+                    why = UNANSWERED if is_unanswered else DOUBTS[State(leftover.state)]
+                    self.summary.doubt(stream, why)
+                elif verdict is Verdict.DELIVERED_BEFORE and received:  # others are counted
+                    self.summary.skip(stream, verdict.value)
 
     def _set_aside(
         self,

@@ -227,10 +227,10 @@ class Pipeline:
                 is_replay=self.router.saw_replays and not self.router.saw_records,
                 covered=self._covered,
             )
-        for name in self.settings.streams:
+        for where, name in self.settings.named_streams():
             if name not in self.router.streams_seen:
                 hint = nearest(name, self.router.streams_seen)
-                logger.warning("streams.%s: no such stream came%s", name, hint)
+                logger.warning("%s: no such stream came%s", where, hint)
         if self._reader.was_empty:
             logger.warning(
                 "the input held no message: the tap wrote nothing, not even a SCHEMA. Look at the "

@@ -110,7 +110,11 @@ class LineReader(GenericSingerReader[str]):
         """
         try:
             return decode_json(line.encode() if isinstance(line, str) else line)
-        except (ValueError, RecursionError):
+        except RecursionError:
+            raise InvalidInputLine(
+                f"line {self.line_number} of the input is nested too deeply"
+            ) from None
+        except ValueError:
             raise InvalidInputLine(
                 f"line {self.line_number} of the input is not valid JSON in UTF-8"
             ) from None

@@ -10,15 +10,14 @@ import contextlib
 import logging
 import typing as t
 from collections import Counter, deque
-from operator import length_hint
 
 import msgspec
 
+from target_altcraft import undeliverable
 from target_altcraft.doubts import Doubts
-from target_altcraft.errors import Rejection, SettingsError, UndeliverableRecord
+from target_altcraft.errors import Rejection, SettingsError
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES, SETTLED
-from target_altcraft.names import visible
 from target_altcraft.profile import NO_ORIGIN, Origin
 from target_altcraft.rejects import rejection_of
 from target_altcraft.replays import Replays
@@ -27,7 +26,7 @@ from target_altcraft.summary import DELETED, DROPPED
 from target_altcraft.unmarked import UnmarkedStreams
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from target_altcraft.batch import Batch, OpenBatches
     from target_altcraft.checkpoint import Checkpoints
@@ -178,9 +177,9 @@ class Router:
         try:
             routes = self._routes[tap_stream]
         except (KeyError, TypeError):
-            raise self._without_schema(tap_stream) from None
+            raise undeliverable.without_schema(tap_stream, self._line()[1]) from None
         if not isinstance(record, dict):
-            raise self._not_an_object(tap_stream)
+            raise undeliverable.not_an_object(tap_stream, self._line()[1])
         rejection = rejection_of(message) if "rejection" in message else None
         if rejection is not None:
             self.saw_replays = True
@@ -208,20 +207,6 @@ class Router:
         if self.place % _JUDGED_EVERY == 0:
             waiting = Counter(item[0].name for item in self._lot if not isinstance(item, _State))
             self._outcomes.brakes.judge_all(waiting)
-
-    def _without_schema(self, tap_stream: t.Any) -> UndeliverableRecord:  # noqa: ANN401 - of the tap
-        return UndeliverableRecord(
-            "no_schema",
-            f"a record of stream '{visible(tap_stream)}' came before its SCHEMA message (line "
-            f"{self._line()[1]} of the input)",
-        )
-
-    def _not_an_object(self, tap_stream: str) -> UndeliverableRecord:
-        return UndeliverableRecord(
-            "not_an_object",
-            f"a record of stream '{tap_stream}' is not an object (line {self._line()[1]} of the "
-            "input)",
-        )
 
     def _take(
         self,
@@ -309,28 +294,38 @@ class Router:
         self._lot, self._lot_bytes = [], 0
         self._collect_settled()
         judged = self._judged([item for item in lot if not isinstance(item, _State)])
+        try:
+            self._follow_all(lot, judged)
+        except Exception:
+            self._outcomes.count_left(judged)
+            raise
+
+    def _follow_all(
+        self, lot: Sequence[tuple[Route, Arrival] | _State], judged: dict[str, deque[Judgement]]
+    ) -> None:
+        """Do what each judgement says; those that are done with leave `judged`."""
         for item in lot:
             if isinstance(item, _State):
-                left = {name: length_hint(rest) for name, rest in judged.items()}
-                self._outcomes.brakes.judge_all(left)
+                self._outcomes.brakes.judge_all({n: len(left) for n, left in judged.items()})
                 self._checkpoints.add(item.text, item.place)
                 continue
             route, arrival = item
-            judgement = next(judged[route.name])
+            judgement = judged[route.name][0]
             if judgement is SEND and arrival.rejection is None:
                 self._send_or_set_aside(route, arrival)
             elif judgement != DELIVERED_BEFORE:
                 self._follow(route, arrival, judgement)
+            judged[route.name].popleft()
 
-    def _judged(self, lot: Sequence[tuple[Route, Arrival]]) -> dict[str, Iterator[Judgement]]:
+    def _judged(self, lot: Sequence[tuple[Route, Arrival]]) -> dict[str, deque[Judgement]]:
         """Return judgements by stream; those of `DELIVERED_BEFORE` are counted already."""
         lots: dict[str, tuple[Route, list[Arrival]]] = {}
         for route, arrival in lot:
             lots.setdefault(route.name, (route, []))[1].append(arrival)
-        judged: dict[str, Iterator[Judgement]] = {}
+        judged: dict[str, deque[Judgement]] = {}
         for name, (route, arrivals) in lots.items():
             judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
-            judged[name] = iter(judgements)
+            judged[name] = deque(judgements)
             if known := judgements.count(DELIVERED_BEFORE):
                 self._summary.skip(name, Verdict.DELIVERED_BEFORE.value, known)
         return judged
@@ -421,12 +416,7 @@ class Router:
         self, route: Route, origin: Origin, rejection: Rejection, line_number: int
     ) -> None:
         if self._settings.rejects_path is None:
-            raise UndeliverableRecord(
-                rejection.code,
-                f"stream '{route.name}': the record in line {line_number} of the input cannot "
-                f"be delivered: {rejection.reason}. Mend it, drop it by a stream map, or set "
-                "rejects_path to have such records set aside",
-            )
+            raise undeliverable.rejected(route.name, line_number, rejection)
         self._outcomes.reject(route.settings, origin, rejection)
 
     def _count_rejected_before(self, route: Route, line_number: int) -> None:
@@ -436,10 +426,5 @@ class Router:
             TargetError: If there are too many, or there is no rejects file any more.
         """
         if self._settings.rejects_path is None:
-            raise UndeliverableRecord(
-                Verdict.REJECTED_BEFORE.value,
-                f"stream '{route.name}': the record in line {line_number} of the input was "
-                "rejected by an earlier run and has not changed. Mend it, drop it by a stream map, "
-                "or set rejects_path to have such records set aside",
-            )
+            raise undeliverable.rejected_before(route.name, line_number)
         self._outcomes.count_rejected_before(route.name)

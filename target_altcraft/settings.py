@@ -149,6 +149,13 @@ class Settings:
         """
         return _names(self.baseline, stream)
 
+    def named_streams(self) -> Iterator[tuple[str, str]]:
+        """Yield the place of each stream's name in the settings, for a message, and the name."""
+        yield from ((f"streams.{name}", name) for name in self.streams)
+        for setting, names in (("resend", self.resend), ("baseline", self.baseline)):
+            if not isinstance(names, bool):
+                yield from ((f"{setting} '{name}'", name) for name in names)
+
 
 def _names(setting: bool | t.Sequence[str], stream: str) -> bool:  # noqa: FBT001
     return setting if isinstance(setting, bool) else stream in setting

@@ -286,7 +286,7 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
         "title": "First profiles that go alone",
         "description": "The first so many profiles of each stream go alone: the rest of the stream "
         "waits for their task to complete. Then the stream is judged by `max_reject_percent`, "
-        "however few they are. All go at once unless set.",
+        "by what Altcraft rejected of them and however few they are. All go at once unless set.",
     },
     "receipts_path": {
         "type": "string",
@@ -330,9 +330,9 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
         "type": "string",
         "pattern": r"\.(html|json)$",
         "title": "Run report",
-        "description": "When the run ends, in whatever way, a report of what went out is written "
-        "here: a page for people if the name ends in `.html`, data for machines if in `.json`. "
-        "Holds no profile values.",
+        "description": "When a run that has begun ends, in whatever way, a report of what went "
+        "out is written here: a page for people if the name ends in `.html`, data for machines if "
+        "in `.json`. Holds no profile values.",
     },
     "max_profiles": {
         "type": "integer",

@@ -120,6 +120,11 @@ class Summary:
         with self._lock:
             self._counts(stream).resent += number
 
+    def doubt(self, stream: str, reason: str) -> None:
+        """Count a record of which nobody knows whether it was imported."""
+        with self._lock:
+            self._counts(stream).in_doubt[reason] += 1
+
     def account(self, in_doubt: Mapping[str, Counter[str]]) -> None:
         """Account for what a failed run leaves: the rest of what was read was not sent.
 

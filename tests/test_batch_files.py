@@ -41,7 +41,9 @@ def lines(number: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("encoding", [JSONL, GZIP, {**JSONL, "compression": None}])
+@pytest.mark.parametrize(
+    "encoding", [JSONL, GZIP, {**JSONL, "compression": None}, {**JSONL, "compression": "none"}]
+)
 def test_rows_come_in_order_with_numbers_as_they_are_written(
     tmp_path: Path, encoding: dict[str, t.Any]
 ) -> None:

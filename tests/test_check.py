@@ -192,6 +192,17 @@ def test_every_fault_of_scenarios_is_told_at_once(checked: Check) -> None:
     assert result.stdout.splitlines()[-1] == "2 faults, 7 warnings"
 
 
+def test_a_scenario_that_is_not_active_is_no_fault_where_a_run_would_not_stop_at_it(
+    checked: Check, deliver: Deliver, sandbox: Sandbox
+) -> None:
+    settings = {"workflow_id": 3, "check_workflow": False}
+    result = checked(settings)
+    assert result.status == 0
+    assert result.about("scenario") == [("warning", "3 'Winter sale' not active; for every stream")]
+    assert deliver([schema(), customer(1), state(1)], settings).status == 0
+    assert len(sandbox.entries) == 1
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_a_token_that_may_not_list_scenarios_is_tried_on_a_task(
     sandbox: Sandbox, checked: Check, *, right: bool

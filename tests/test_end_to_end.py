@@ -379,6 +379,18 @@ def test_unknown_settings_and_streams_are_named(deliver: Deliver) -> None:
     assert "streams.customrs: no such stream came (did you mean 'customers'?)" in warnings
 
 
+def test_a_resend_and_a_baseline_of_streams_that_never_came_are_named(
+    deliver: Deliver, tmp_path: Path
+) -> None:
+    messages = [schema(key_properties=["id"], bookmark_properties=["id"]), customer(1), state(1)]
+    for number, setting in enumerate(("resend", "baseline")):
+        settings = {setting: ["customrs"], "journal_path": str(tmp_path / f"journal-{number}")}
+        result = deliver(messages, settings)
+        assert result.status == 0
+        warnings = "\n".join(result.log("WARNING"))
+        assert f"{setting} 'customrs': no such stream came (did you mean 'customers'?)" in warnings
+
+
 def test_no_profile_value_and_no_token_is_logged_at_debug(deliver: Deliver) -> None:
     messages = [schema(), *(customer(n) for n in range(20)), state(1)]
     settings = {"batch_size_rows": 5, "stream_maps": {"customers": {"__filter__": "email"}}}

@@ -292,6 +292,14 @@ def test_what_is_in_doubt_is_sent_again_with_one_warning(
     assert nights.sent() == [0, 0, 1, 2, 3]
 
 
+IN_DOUBT = {
+    "unanswered": "unanswered",
+    "failed": "its task failed",
+    "vanished": "its task vanished",
+    "unfinished": "accepted, outcome unknown",
+}
+
+
 @pytest.mark.parametrize("kind", LEAVINGS)
 def test_what_is_in_doubt_stops_the_run_that_wants_that_until_a_setting_gets_past_it(
     nights: Nights, sandbox: Sandbox, kind: str
@@ -303,6 +311,7 @@ def test_what_is_in_doubt_stops_the_run_that_wants_that_until_a_setting_gets_pas
         assert (stopped.status, stopped.states) == (1, [])
         assert "set on_ambiguous_submit to resend" in stopped.error
         assert "skip" in stopped.error
+    assert f"read: 4; in doubt, {IN_DOUBT[kind]}: 1; not sent: 3" in stopped.stderr
     assert nights.sent() == [0]
     result = nights.good(TABLE, on_ambiguous_submit="skip")
     assert not twice(result)
@@ -361,6 +370,20 @@ def test_a_task_that_answers_otherwise_when_asked_again_costs_the_profiles_id(
         2: False,
         3: False,
     }
+    assert nights.sent() == [0, 1, 2, 3]
+
+
+def test_a_run_that_stops_at_a_record_that_was_not_imported_counts_those_that_were(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("task:partial,indexes=0+2")
+    for counts in (
+        "in doubt, accepted, outcome unknown: 4",
+        "skipped, delivered before: 2; not sent: 2",
+    ):
+        stopped = nights.run(TABLE, batch_size_rows=4)
+        assert (stopped.status, stopped.states) == (1, [])
+        assert f"read: 4; {counts}" in stopped.stderr, stopped.stderr
     assert nights.sent() == [0, 1, 2, 3]
 
 

@@ -98,7 +98,7 @@ _DOUBTFUL = {
 
 UNANSWERED = "unanswered"
 _OUTCOME_UNKNOWN = "accepted, outcome unknown"
-_DOUBTS = {
+DOUBTS = {
     State.ON_THE_WIRE: UNANSWERED,
     **dict.fromkeys(_DOUBTFUL, UNANSWERED),
     State.ACCEPTED: _OUTCOME_UNKNOWN,
@@ -161,7 +161,7 @@ class Request:
 
     def doubts(self) -> Counter[str]:
         """Count the entries of which nobody knows whether they were imported, by why."""
-        why = _DOUBTS.get(self.state)
+        why = DOUBTS.get(self.state)
         known = len(self.not_imported) if self.state is State.FAILED else self.set_aside
         return Counter() if why is None else Counter({why: self.count - known})
 
