@@ -434,20 +434,13 @@ def every_settled_delivery_has_its_receipt(found: Found) -> Iterator[str]:
     """A delivery of which the target never knew the task can have none."""
     facts = _Facts(found)
     receipts = {tuple(receipt) for run in found.runs for receipt in run.receipts}
-    logs = "".join(run.log for run in found.runs)
-    sent = {run.number: run.input.reads for run in found.runs}
-    tasks: defaultdict[tuple[Version, t.Any], set[str]] = defaultdict(set)
-    for copy in found.copies:
-        if copy.outcome == "arrived" and copy.task in logs:
-            for read in sent[copy.run]:
-                if read.version == copy.version:
-                    tasks[read.version, read.row.moment].add(copy.task)
+    tasks, known = _delivering_tasks(found)
     told: set[tuple[Version, t.Any]] = set()
     for run, _, position, what in settlements(found):
         for read in run.input.reads:
             stream = found.history.stream(read.stream)
             which = (read.version, read.row.moment)
-            if read.position > position or which in told or not tasks[which]:
+            if read.position > position or which in told or which not in known:
                 continue
             told.add(which)
             if facts.excused(stream, read, run):
@@ -455,6 +448,28 @@ def every_settled_delivery_has_its_receipt(found: Found) -> Iterator[str]:
             key = read.row.id if stream.keyed else None
             if not any((read.stream, key, task) in receipts for task in tasks[which]):
                 yield f"{_read(read)} was delivered and acknowledged by {what}: no receipt"
+
+
+def _delivering_tasks(
+    found: Found,
+) -> tuple[dict[tuple[Version, t.Any], set[str]], set[tuple[Version, t.Any]]]:
+    """Return the tasks that delivered each version, and the versions of which a log names one.
+
+    A run that was killed before it logged a task may know it by its journal all the same.
+    """
+    logs = "".join(run.log for run in found.runs)
+    sent = {run.number: run.input.reads for run in found.runs}
+    tasks: defaultdict[tuple[Version, t.Any], set[str]] = defaultdict(set)
+    known: set[tuple[Version, t.Any]] = set()
+    for copy in found.copies:
+        if copy.outcome != "arrived":
+            continue
+        for read in sent[copy.run]:
+            if read.version == copy.version:
+                tasks[read.version, read.row.moment].add(copy.task)
+                if copy.task in logs:
+                    known.add((read.version, read.row.moment))
+    return tasks, known
 
 
 def a_remembered_reject_stays_rejected(found: Found) -> Iterator[str]:

@@ -587,9 +587,9 @@ def test_other_variables_that_nothing_reads_are_warned_of_without_their_values(
     deliver: Deliver,
 ) -> None:
     env = {
-        "TARGET_ALTCRAFT_BATCH_SIZE_ROWS": "771",
-        "TARGET_ALTCRAFT_WORKLOW_ID": "772",
-        "TARGET_ALTCRAFT_FOO": "773",
+        "TARGET_ALTCRAFT_BATCH_SIZE_ROWS": "v4lue-1",
+        "TARGET_ALTCRAFT_WORKLOW_ID": "v4lue-2",
+        "TARGET_ALTCRAFT_FOO": "v4lue-3",
         "TARGET_ALTCRAFT_LOGLEVEL": "INFO",
         "TARGET_ALTCRAFT_RETRY_MAX_SECONDS": "5",  # as in the file
         "TARGET_ALTCRAFT__DIALECT": "x",  # Meltano's own
@@ -610,7 +610,7 @@ def test_other_variables_that_nothing_reads_are_warned_of_without_their_values(
             "'workflow_id'?); it is ignored"
         ),
     ]
-    assert not any(value in result.stderr for value in ("771", "772", "773"))
+    assert "v4lue" not in result.stderr
 
 
 def test_an_unknown_setting_that_looks_like_a_brake_stops_the_run_and_others_warn(

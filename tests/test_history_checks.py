@@ -337,6 +337,19 @@ def test_a_missing_receipt_is_found() -> None:
     assert failing(ALL, later, copies) == set()
 
 
+def test_a_receipt_for_a_task_that_a_killed_run_did_not_log_is_one() -> None:
+    one, stream = read(1), ALL
+    killed = run(2, one, status=-9, ending=Ending("SIGKILL"), log="sent again")
+    copies = [copy(one, 1, 10, certain=False), copy(one, 2, 150, certain=False)]
+    runs = [run(1, one, log=copies[0].task, receipts=[]), killed, run(3, one, states=[2])]
+    for seen in runs:
+        seen.receipts = receipts(copies[1])
+    assert RECEIPT not in failing(stream, runs, copies)
+    for seen in runs:
+        seen.receipts = [Receipt("customers", 1, "another task")]
+    assert RECEIPT in failing(stream, runs, copies)
+
+
 def test_a_rejection_that_is_forgotten_is_found() -> None:
     one = read(1)
     first = run(1, one, states=[2], rejects=[reject(one)])
