@@ -23,7 +23,7 @@ from target_altcraft.results import item_fault
 from target_altcraft.summary import REJECTED_BEFORE, Summary
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from target_altcraft.batch import Batch
     from target_altcraft.delivery.split import Part
@@ -182,11 +182,11 @@ class Outcomes:
             self.receipts.add(
                 stream,
                 request.task_id,
-                (
-                    (origin.key or {}, str(items[position]["profile_id"]))
-                    for position, origin in enumerate(origins)
+                [
+                    (origin.key, str(item["profile_id"]))
+                    for position, (origin, item) in enumerate(zip(origins, items, strict=True))
                     if position not in bad
-                ),
+                ],
             )
         try:
             request.completed(tuple(bad))
@@ -232,20 +232,19 @@ class Outcomes:
         self.summary.skip(stream, REJECTED_BEFORE)
         self.brakes.check_rejects()
 
-    def count_left(self, judged: Mapping[str, Iterable[Judgement]]) -> None:
+    def count_left(self, judged: Iterable[tuple[str, Judgement]]) -> None:
         """Count what earlier runs sent, or may have, of records that a failed run did not handle.
 
         Args:
-            judged: By stream, what the journal said of them.
+            judged: The stream of each record, and what the journal said of it.
         """
-        for stream, judgements in judged.items():
-            for verdict, leftover, _, received in judgements:
-                if verdict is Verdict.DOUBT and leftover is not None:
-                    is_unanswered = leftover.state == UNANSWERED
-                    why = UNANSWERED if is_unanswered else DOUBTS[State(leftover.state)]
-                    self.summary.doubt(stream, why)
-                elif verdict is Verdict.DELIVERED_BEFORE and received:  # others are counted
-                    self.summary.skip(stream, verdict.value)
+        for stream, (verdict, leftover, _, received) in judged:
+            if verdict is Verdict.DOUBT and leftover is not None:
+                is_unanswered = leftover.state == UNANSWERED
+                why = UNANSWERED if is_unanswered else DOUBTS[State(leftover.state)]
+                self.summary.doubt(stream, why)
+            elif verdict is Verdict.DELIVERED_BEFORE and received:  # others are counted
+                self.summary.skip(stream, verdict.value)
 
     def _set_aside(
         self,
@@ -299,4 +298,4 @@ class Outcomes:
         item = leftover.results[position] if leftover.results is not None else None
         found = item.get("profile_id") if isinstance(item, dict) else None
         profile_id = None if found is None else str(found)
-        self.receipts.add(stream, leftover.task_id, [(origin.key or {}, profile_id)])
+        self.receipts.add(stream, leftover.task_id, [(origin.key, profile_id)])

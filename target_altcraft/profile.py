@@ -51,8 +51,8 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     message: bytes = b""
     """The RECORD message as the tap sent it, for the rejects file."""
-    key: dict[str, t.Any] | None = None
-    """The key properties, for the receipts file."""
+    key: bytes = b""
+    """The key properties as JSON, for the receipts file."""
     version: bytes = b""
     """Digest of the record's version, for the journal."""
     place: int = 0

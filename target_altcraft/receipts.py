@@ -28,31 +28,26 @@ class Receipts:
         self,
         stream: StreamSettings,
         task_id: str | None,
-        delivered: Iterable[tuple[dict[str, t.Any], str | None]],
+        delivered: Iterable[tuple[bytes, str | None]],
     ) -> None:
         """Write a line for each profile; they are on disk when this returns.
 
         Args:
             stream: The stream's settings.
             task_id: The task that imported the profiles.
-            delivered: Key properties and profile id of each; None if Altcraft does not tell it.
+            delivered: Key properties of each as JSON, and its profile id; None if Altcraft does
+                not tell it.
 
         Raises:
             OutputError: If they cannot be written.
         """
         now = rfc3339(dt.datetime.now(dt.timezone.utc), "milliseconds")
+        start = b'{"stream":' + encode_text(stream.name) + b',"key":'
+        where = encode_text({"workflow_id": stream.workflow_id, "task_id": task_id})
+        middle = b"," + where[1:-1] + b',"profile_id":'
+        end = b',"delivered_at":' + encode_text(now) + b"}"
         self._file.append(
-            encode_text(
-                {
-                    "stream": stream.name,
-                    "key": key,
-                    "workflow_id": stream.workflow_id,
-                    "task_id": task_id,
-                    "profile_id": profile_id,
-                    "delivered_at": now,
-                }
-            )
-            for key, profile_id in delivered
+            start + key + middle + encode_text(profile_id) + end for key, profile_id in delivered
         )
 
     def close(self) -> None:

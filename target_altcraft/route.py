@@ -52,6 +52,8 @@ class Route:
     keys: Sequence[str]
     versions: VersionMaker | None
     memory: StreamMemory | None
+    mapping: int
+    """Number by which the journal knows how the stream's records become entries."""
     deleted_column: str | None
     """A column of the tap's records that marks deleted ones, besides `_sdc_deleted_at`."""
     bookmark: str | None
@@ -86,6 +88,7 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
         keys=output.keys,
         versions=versions,
         memory=remembered,
+        mapping=0 if remembered is None else remembered.row.mapping,
         deleted_column=stream.deleted_column,
         bookmark=bookmark,
     )

@@ -14,6 +14,7 @@ from collections import Counter, deque
 import msgspec
 
 from target_altcraft import undeliverable
+from target_altcraft.codec import encode_text
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, SettingsError
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
@@ -33,6 +34,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.judgement import Judgement
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.memory.stream import StreamMemory
+    from target_altcraft.memory.versions import VersionMaker
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.profile import Entry
     from target_altcraft.route import Output, Route
@@ -40,7 +42,7 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOT, _MOST = 1000, 5000
+_LOT, _MOST = 500, 5000
 """Records of a lot: as a rule, and while the journal is busy."""
 _LOT_BYTES = 4_000_000
 """A lot of so many bytes is judged at once."""
@@ -52,6 +54,8 @@ TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
 class _State(t.NamedTuple):
     """A STATE among the records of a lot."""
 
+    behind: int
+    """So many of the lot's records stand before it."""
     text: bytes
     place: int
 
@@ -101,7 +105,9 @@ class Router:
         self._checked: set[str] = set()
         self._replays = Replays(self._summary)
         self._unmarked = UnmarkedStreams()
-        self._lot: list[tuple[Route, Arrival] | _State] = []
+        self._lot: list[Arrival] = []
+        self._lot_routes: list[Route] = []  # of each record of the lot
+        self._lot_states: list[_State] = []
         self._lot_bytes = 0
         self._sources: dict[str, str] = {}  # by output stream
         self._settled: deque[Batch] = deque()
@@ -205,8 +211,7 @@ class Router:
                 origin = Origin(self._message(line))
                 self._set_aside(route, origin, too_deep, self._line()[1])
         if self.place % _JUDGED_EVERY == 0:
-            waiting = Counter(item[0].name for item in self._lot if not isinstance(item, _State))
-            self._outcomes.brakes.judge_all(waiting)
+            self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot_routes))
 
     def _take(
         self,
@@ -230,18 +235,21 @@ class Router:
         if memory is None and rejection is None and not self._keeps_origins:
             self._send(route, entry, NO_ORIGIN)
             return
-        message = self._message(line) if self._keeps_message else b""
-        key = {name: mapped[name] for name in route.keys} if self._keeps_key else None
-        if memory is None or route.versions is None:
-            if not self._doubts.sends_replay(route.name, rejection, self._line()[1]):
+        whole, number = self._line()
+        message = b""
+        if self._keeps_message:
+            message = whole if line is None else line()
+        key = b""
+        if self._keeps_key:
+            key = encode_text({name: mapped[name] for name in route.keys})
+        if memory is None:
+            if not self._doubts.sends_replay(route.name, rejection, number):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
             self._send(route, entry, Origin(message, key))
             return
-        version = route.versions.version(record, entry.body)
-        origin = Origin(message, key, version, self.place, memory.row.mapping)
-        arrival = Arrival(record, entry, origin, rejection, self._line()[1])
-        self._lot.append((route, arrival))
+        self._lot.append(Arrival(record, entry, message, key, self.place, number, rejection))
+        self._lot_routes.append(route)
         self._lot_bytes += len(entry.body) + len(message)
         if self._lot_bytes >= _LOT_BYTES:
             self.judge_lot()
@@ -273,7 +281,7 @@ class Router:
         if len(self._seen_before_state) < len(self.streams_seen):
             self._seen_before_state = self.streams_seen.copy()
         if self._lot:
-            self._lot.append(_State(text, self.place))
+            self._lot_states.append(_State(len(self._lot), text, self.place))
         else:
             self._outcomes.brakes.judge_all()
             self._checkpoints.add(text, self.place)
@@ -291,44 +299,47 @@ class Router:
         is_put_off = not may_wait and len(lot) < _MOST and memory is not None and memory.is_busy
         if is_put_off or not lot:
             return
-        self._lot, self._lot_bytes = [], 0
+        routes, states = self._lot_routes, self._lot_states
+        self._lot, self._lot_routes, self._lot_states, self._lot_bytes = [], [], [], 0
         self._collect_settled()
-        judged = self._judged([item for item in lot if not isinstance(item, _State)])
+        judgements = self._judgements(routes, lot)
+        waiting = Counter(route.name for route in routes) if states else Counter()
+        position = 0
         try:
-            self._follow_all(lot, judged)
+            for behind, state in (*((each.behind, each) for each in states), (len(lot), None)):
+                begin = position
+                while position < behind:
+                    self._follow(routes[position], lot[position], judgements[position])
+                    position += 1
+                if state is not None:
+                    waiting.subtract(route.name for route in routes[begin:behind])
+                    self._outcomes.brakes.judge_all(waiting)
+                    self._checkpoints.add(state.text, state.place)
         except Exception:
-            self._outcomes.count_left(judged)
+            left = zip(routes[position:], judgements[position:], strict=True)
+            self._outcomes.count_left((route.name, judgement) for route, judgement in left)
             raise
 
-    def _follow_all(
-        self, lot: Sequence[tuple[Route, Arrival] | _State], judged: dict[str, deque[Judgement]]
-    ) -> None:
-        """Do what each judgement says; those that are done with leave `judged`."""
-        for item in lot:
-            if isinstance(item, _State):
-                self._outcomes.brakes.judge_all({n: len(left) for n, left in judged.items()})
-                self._checkpoints.add(item.text, item.place)
-                continue
-            route, arrival = item
-            judgement = judged[route.name][0]
-            if judgement is SEND and arrival.rejection is None:
-                self._send_or_set_aside(route, arrival)
-            elif judgement != DELIVERED_BEFORE:
-                self._follow(route, arrival, judgement)
-            judged[route.name].popleft()
-
-    def _judged(self, lot: Sequence[tuple[Route, Arrival]]) -> dict[str, deque[Judgement]]:
-        """Return judgements by stream; those of `DELIVERED_BEFORE` are counted already."""
+    def _judgements(self, routes: list[Route], lot: list[Arrival]) -> list[Judgement]:
+        """Return the judgement of each record; those of `DELIVERED_BEFORE` are counted already."""
+        if routes.count(routes[0]) == len(routes):
+            return self._judge_stream(routes[0], lot)
         lots: dict[str, tuple[Route, list[Arrival]]] = {}
-        for route, arrival in lot:
+        for route, arrival in zip(routes, lot, strict=True):
             lots.setdefault(route.name, (route, []))[1].append(arrival)
-        judged: dict[str, deque[Judgement]] = {}
-        for name, (route, arrivals) in lots.items():
-            judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
-            judged[name] = deque(judgements)
-            if known := judgements.count(DELIVERED_BEFORE):
-                self._summary.skip(name, Verdict.DELIVERED_BEFORE.value, known)
-        return judged
+        judged = {name: iter(self._judge_stream(*each)) for name, each in lots.items()}
+        return [next(judged[route.name]) for route in routes]
+
+    def _judge_stream(self, route: Route, arrivals: list[Arrival]) -> list[Judgement]:
+        versions = t.cast("VersionMaker", route.versions).versions(
+            [arrival.record for arrival in arrivals], [a.entry.body for a in arrivals]
+        )
+        for arrival, version in zip(arrivals, versions, strict=True):
+            arrival.version = version
+        judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
+        if known := judgements.count(DELIVERED_BEFORE):
+            self._summary.skip(route.name, Verdict.DELIVERED_BEFORE.value, known)
+        return judgements
 
     def _collect_settled(self) -> None:
         memory = self._outcomes.memory
@@ -338,8 +349,15 @@ class Router:
 
     def _follow(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Do what a judgement says."""
-        origin = arrival.origin
+        if judgement is SEND and arrival.rejection is None:
+            self._send_or_set_aside(route, arrival)
+        elif judgement != DELIVERED_BEFORE:
+            self._follow_particular(route, arrival, judgement)
+
+    def _follow_particular(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
+        """Do what a judgement says that is not the usual one."""
         memory = t.cast("StreamMemory", route.memory)
+        origin = arrival.origin(route.mapping)
         while judgement.verdict is Verdict.WAIT:
             self._batches.close(route.name)
             self._collect_settled()
@@ -369,8 +387,8 @@ class Router:
             doubted, leftover.versions[position] = leftover.versions[position], SETTLED
             if not sends and not is_about:  # what is taken as delivered is an earlier version
                 memory.take_leftover_as_delivered(doubted, leftover.mapping)
-                memory.settled([arrival.origin.version])
-                self._follow(route, arrival, *memory.judge([arrival]))
+                memory.settled([arrival.version])
+                self._follow_particular(route, arrival, *memory.judge([arrival]))
                 return
         else:
             sends = self._doubts.sends_replay(route.name, arrival.rejection, arrival.line_number)
@@ -379,15 +397,16 @@ class Router:
             return
         memory.take_as_delivered([arrival])
         self._summary.skip(route.name, TAKEN_AS_DELIVERED)
-        memory.settled([arrival.origin.version])
+        memory.settled([arrival.version])
 
     def _send_or_set_aside(self, route: Route, arrival: Arrival) -> None:
         """Put a record that the journal lets pass into its batch, if a request can hold it."""
+        origin = arrival.origin(route.mapping)
         try:
-            self._send(route, arrival.entry, arrival.origin)
+            self._send(route, arrival.entry, origin)
         except Rejection as rejection:
-            self._set_aside(route, arrival.origin, rejection, arrival.line_number)
-            t.cast("StreamMemory", route.memory).settled([arrival.origin.version])
+            self._set_aside(route, origin, rejection, arrival.line_number)
+            t.cast("StreamMemory", route.memory).settled([arrival.version])
 
     # Rejects
 
@@ -404,7 +423,8 @@ class Router:
         origin = Origin(self._message(line), place=self.place)
         if route.versions is not None and route.memory is not None:
             with contextlib.suppress(RecursionError):  # too deep for a digest: rejected anew, then
-                version = route.versions.id(record) + bytes(ENTRY_BYTES)  # there is no entry
+                (id_,) = route.versions.ids([record])
+                version = id_ + bytes(ENTRY_BYTES)  # there is no entry
                 if not is_replay and route.memory.was_rejected_before(version, record):
                     self._count_rejected_before(route, self._line()[1])
                     return

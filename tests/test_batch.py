@@ -317,7 +317,7 @@ def test_single_stream_fills_its_bodies_whatever_its_envelope_takes(share: float
 
 def test_rows_stay_beside_their_entries() -> None:
     road = Road(max_rows=2)
-    rows = [Origin(key={"id": number}) for number in range(3)]
+    rows = [Origin(key=b'{"id":%d}' % number) for number in range(3)]
     for row in rows:
         road.open.add(CUSTOMERS, Entry(b"{}", "ada"), row)
     road.open.close_all()

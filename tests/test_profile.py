@@ -857,7 +857,7 @@ def test_encode_json_says_which_error_a_half_pair_is() -> None:
 
 
 def test_origin_keeps_nothing_unless_it_is_asked_for() -> None:
-    assert Origin() == NO_ORIGIN == Origin(b"", None, b"", 0, 0)
+    assert Origin() == NO_ORIGIN == Origin(b"", b"", b"", 0, 0)
 
 
 # Any record

@@ -4,7 +4,10 @@ import datetime as dt
 import random
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from target_altcraft.memory import versions
 from target_altcraft.memory.versions import NO_BOOKMARK, VersionMaker, bookmark_bytes
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
@@ -47,6 +50,24 @@ def test_moments_of_any_zone_are_their_microseconds() -> None:
         assert bookmark_bytes(moment.isoformat()) == expected.to_bytes(8, "big")
 
 
+@given(
+    st.from_regex(
+        r"20\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-6]\d:[0-6]\d"
+        r"(\.(\d{1,8}|\d{3}|\d{6}))?(Z|z|[+-][0-2]\d:?[0-6]\d|[+-]\d\d|1Z| Z|)",
+        fullmatch=True,
+    )
+)
+@example("2024-05-06T12:00:00.5000001Z")
+@example("2024-05-06T12:00:00.500001")
+@example("2024-05-06T12:00:60Z")
+@example("2024-05-06T12:00:00.1\u0663\u0663+03:00")
+def test_the_fast_road_and_the_slow_one_agree_on_each_moment(text: str) -> None:
+    fast = bookmark_bytes(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(versions, "_DATE_AND_TIME", "no moment")
+        assert fast == bookmark_bytes(text)
+
+
 @pytest.mark.parametrize(
     "text", ["2024-02-30T12:00:00Z", "2024-05-06T12:00:00+99:00", "2024-05-06T12:00:00-", "x-y"]
 )
@@ -60,12 +81,13 @@ def test_what_looks_like_a_moment_and_is_none_is_a_bookmark_too(text: str) -> No
 def test_a_version_is_bookmark_key_and_entry() -> None:
     maker = VersionMaker(["id"], "at")
     record = {"id": 1, "at": "2024-05-06T12:00:00Z"}
-    version = maker.version(record, b"{}")
+    records = [record, {**record, "id": 2}, record]
+    version, of_another, with_another = maker.versions(records, [b"{}", b"{}", b"{ }"])
 
     assert len(version) == 28
-    assert version[:20] == maker.id(record)
+    assert [version[:20], of_another[:20], with_another[:20]] == maker.ids(records)
     assert version[:8] == bookmark_bytes(record["at"])
-    assert maker.version({**record, "id": 2}, b"{}")[:8] == version[:8]
-    assert maker.version({**record, "id": 2}, b"{}")[8:20] != version[8:20]
-    assert maker.version(record, b"{ }")[:20] == version[:20]
-    assert maker.version(record, b"{ }") != version
+    assert of_another[:8] == version[:8]
+    assert of_another[8:20] != version[8:20]
+    assert with_another[:20] == version[:20]
+    assert with_another != version

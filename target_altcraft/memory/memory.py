@@ -8,6 +8,7 @@ import typing as t
 from target_altcraft.errors import SettingsError
 from target_altcraft.memory.bookmark_watch import BookmarkWatch
 from target_altcraft.memory.journal import Journal
+from target_altcraft.memory.questions import NotedKeys
 from target_altcraft.memory.remembered import Remembered
 from target_altcraft.memory.resume import Leftovers
 from target_altcraft.memory.sent import SentRequests
@@ -58,6 +59,7 @@ class Memory:
         if not read_only:
             self.sent.remember_delivered()
         self.leftovers = Leftovers(self.sent, may_write=not read_only)
+        self._noted = NotedKeys()
         self._streams: dict[str, StreamMemory] = {}
 
     def enter(
@@ -85,6 +87,7 @@ class Memory:
         memory = StreamMemory(
             self._remembered,
             row,
+            self._noted,
             stream,
             how,
             has_key=has_key,

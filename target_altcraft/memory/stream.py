@@ -7,6 +7,7 @@ import typing as t
 from target_altcraft.memory import format1
 from target_altcraft.memory.delivered import place_bytes, places_bytes, run_of
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Judgement, Verdict
+from target_altcraft.memory.questions import Questions
 from target_altcraft.memory.resume import StreamLeftovers
 from target_altcraft.memory.under_way import UnderWay
 from target_altcraft.memory.versions import (
@@ -22,6 +23,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.memory.bookmark_watch import BookmarkWatch
     from target_altcraft.memory.judgement import Arrival
+    from target_altcraft.memory.questions import NotedKeys
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.profile import Origin
@@ -40,6 +42,7 @@ class StreamMemory:
     Args:
         remembered: The journal's versions.
         row: What it knows of the stream.
+        noted: The keys that this run has met, of all streams.
         settings: The stream's settings.
         send_again: When a key that was delivered goes out again.
         has_key: Whether the stream's records have key properties; else versions are counted.
@@ -54,6 +57,7 @@ class StreamMemory:
         self,
         remembered: Remembered,
         row: StreamRow,
+        noted: NotedKeys,
         settings: StreamSettings,
         send_again: SendAgain,
         *,
@@ -73,6 +77,7 @@ class StreamMemory:
         self.tail_was_met = False
         self.watch = watch
         self._remembered = remembered
+        self._questions = Questions(row.greatest, noted, by_key=self.by_key)
         self._settings = settings
         since = row.resend_since or 0  # a resend sends again what was done before it began
         self._leftovers = StreamLeftovers(
@@ -103,19 +108,19 @@ class StreamMemory:
 
     def judge(self, arrivals: Sequence[Arrival]) -> list[Judgement]:
         """Return what is to become of each record, in their order."""
-        versions = [arrival.origin.version for arrival in arrivals]
+        versions = [arrival.version for arrival in arrivals]
         self.met += len(arrivals)
         if self.watch is not None and self.watch.may_speak(min(versions)):
-            self.watch.look(a.origin.version for a in arrivals if a.rejection is None)
+            self.watch.look(a.version for a in arrivals if a.rejection is None)
         if self._repeats and self._remembered.are_delivered(
             self.row.id, self.row.mapping, versions
         ):
             self.known_before += len(arrivals)
             return [DELIVERED_BEFORE] * len(arrivals)
         known = self._look_up(versions)
-        has_replays = any(arrival.rejection is not None for arrival in arrivals)
         rejected = self._rejected(versions)
-        if not known and not rejected and not has_replays and self._are_new(versions):
+        replays = [arrival for arrival in arrivals if arrival.rejection is not None]
+        if not (known or rejected or replays) and self._are_new(versions):
             self._repeats = False
             return [SEND] * len(arrivals)
         if self._remembered.may_write:
@@ -148,11 +153,11 @@ class StreamMemory:
         seen: list[tuple[bytes, Known, bytes]] = []
         adopted: list[tuple[bytes, Known, bytes]] = []
         for arrival, match in met:
-            version = arrival.origin.version
+            version = arrival.version
             if match.mapping != self.row.mapping and not self.is_counted:
                 adopted.append((self._stored_id(version), match, entry_of(version)))
             elif self._touches and match.run < self._remembered.run:
-                copy = self._copy_of(match, arrival.origin.place)
+                copy = self._copy_of(match, arrival.place)
                 seen.append((self._stored_id(version), match, copy))
         if self._remembered.may_write and seen:
             self._remembered.meet(self.row.id, seen)
@@ -166,37 +171,21 @@ class StreamMemory:
             return False
         if self.is_counted:
             return True
-        if not self._under_way.add_all(versions):
-            return False
-        self._note_greatest(id_of(max(versions)))
-        return True
-
-    def _note_greatest(self, id_: bytes) -> None:
-        if self._greatest is None or id_ > self._greatest:
-            self._greatest = id_
+        return self._under_way.add_all(versions)
 
     def _look_up(self, versions: Sequence[bytes]) -> dict[int, list[Known]]:
-        """Ask for those that can be known: nothing is remembered beyond the greatest id."""
-        greatest = self._greatest
-        if greatest is None:
-            return {}
-        if self.by_key:
-            return self._remembered.known(self.row.id, versions, by_key=True)
-        if id_of(min(versions)) > greatest:
-            return {}
-        asked = [
-            position for position, version in enumerate(versions) if id_of(version) <= greatest
-        ]
+        """Return what was delivered of the records' keys and bookmarks, by their positions."""
+        asked = self._questions.about(versions)
         if not asked:
             return {}
         found = self._remembered.known(
-            self.row.id, [versions[position] for position in asked], by_key=False
+            self.row.id, [versions[position] for position in asked], by_key=self.by_key
         )
         return {asked[position]: known for position, known in found.items()}
 
     def _match(self, arrival: Arrival, known: Sequence[Known]) -> Known | None:
         """Return the delivered version that a record repeats, None if there is none."""
-        entry = entry_of(arrival.origin.version)
+        entry = entry_of(arrival.version)
         best: Known | None = None
         for each in known:
             if self.row.resend_since is not None and each.run < self.row.resend_since:
@@ -209,7 +198,7 @@ class StreamMemory:
             if best is None or each.entry == entry:
                 best = each
         if best is not None and self.is_counted:
-            self._used.add((id_of(arrival.origin.version), best.entry, best.copy))
+            self._used.add((id_of(arrival.version), best.entry, best.copy))
         return best
 
     def _is_free(self, arrival: Arrival, known: Known) -> bool:
@@ -218,7 +207,7 @@ class StreamMemory:
             return True
         if known.run >= self._remembered.run:
             return False
-        if (id_of(arrival.origin.version), known.entry, known.copy) in self._used:
+        if (id_of(arrival.version), known.entry, known.copy) in self._used:
             return False
         if self.send_again != "always":
             return True
@@ -243,7 +232,7 @@ class StreamMemory:
         known: Sequence[Known],
         rejected: Collection[tuple[bytes, int]],
     ) -> Judgement:
-        if self.by_key and self.is_pending(arrival.origin.version):
+        if self.by_key and self.is_pending(arrival.version):
             return Judgement(Verdict.WAIT)
         received: tuple[tuple[Leftover, int], ...] = ()
         if self._leftovers and self.is_counted and match is not None:
@@ -265,14 +254,12 @@ class StreamMemory:
         if match is not None:
             self.known_before += 1
             return Verdict.NOT_CHANGED if self.send_again == "changed" else Verdict.DELIVERED_BEFORE
-        if self._boundary is not None and self._boundary.knows(
-            arrival.record, arrival.origin.version
-        ):
+        if self._boundary is not None and self._boundary.knows(arrival.record, arrival.version):
             self._adopt(arrival)
             return Verdict.DELIVERED_BEFORE
         if arrival.rejection is None and self._is_among(rejected, arrival.record):
             return Verdict.REJECTED_BEFORE
-        version = arrival.origin.version
+        version = arrival.version
         if self._under_way.is_repeat(version, is_replay=arrival.rejection is not None):
             self.known_before += 1
             return Verdict.DELIVERED_BEFORE
@@ -289,13 +276,13 @@ class StreamMemory:
         """
         received: list[tuple[Leftover, int]] = []
         old = self._old_version(arrival)
-        while found := self._leftovers.take(arrival.origin.version, old):
+        while found := self._leftovers.take(arrival.version, old):
             leftover, position = found
             is_same = self.is_about(leftover, position, arrival)
             if leftover.is_doubtful and (is_same or match is not None):
                 is_newer = any(each.run > leftover.run for each in known)
                 if not (is_newer if self.by_key else match is not None):
-                    self._sending(arrival.origin.version)
+                    self._sending(arrival.version)
                     return Judgement(Verdict.DOUBT, leftover, position, tuple(received))
             leftover.versions[position] = SETTLED
             if leftover.is_doubtful:
@@ -312,7 +299,7 @@ class StreamMemory:
     def _received_copy(self, arrival: Arrival, match: Known) -> tuple[tuple[Leftover, int], ...]:
         """Settle what earlier runs left of the very copy that a counted record repeats."""
         old = self._old_version(arrival)
-        self._leftovers.settle_doubt(arrival.origin.version, old, run_of(match.copy))
+        self._leftovers.settle_doubt(arrival.version, old, run_of(match.copy))
         found = self._leftovers.take_copy(match.copy)
         if found is None:
             return ()
@@ -332,7 +319,7 @@ class StreamMemory:
             not self.by_key
             or leftover.mapping != self.row.mapping
             or self.send_again == "never"
-            or entry_of(leftover.versions[position]) == entry_of(arrival.origin.version)
+            or entry_of(leftover.versions[position]) == entry_of(arrival.version)
         )
 
     def _adopt(self, arrival: Arrival) -> None:
@@ -359,14 +346,14 @@ class StreamMemory:
         """Remember records as delivered, though this run does not send them."""
         if not arrivals or not self._remembered.may_write:
             return
-        versions = [arrival.origin.version for arrival in arrivals]
+        versions = [arrival.version for arrival in arrivals]
         if self.by_key:  # one version a key: the last one
             versions = list({key_of(version): version for version in versions}.values())
-        places = b"".join(self._copy(a.origin.place) for a in arrivals) if self.is_counted else b""
+        places = b"".join(self._copy(a.place) for a in arrivals) if self.is_counted else b""
         self._remembered.remember(
             self.row.id, self.row.mapping, b"".join(versions), places, by_key=self.by_key
         )
-        self._note_greatest(id_of(max(versions)))
+        self._note_greatest(max(versions))
 
     def take_leftover_as_delivered(self, version: bytes, mapping: int) -> None:
         """Remember as delivered what an earlier run may have sent of a key."""
@@ -378,7 +365,12 @@ class StreamMemory:
         if self.is_counted:
             return
         self._under_way.add(version)
-        self._note_greatest(id_of(version))
+        self._note_greatest(version)
+
+    def _note_greatest(self, version: bytes) -> None:
+        """Note how far this run has come, where that tells when the boundary can be forgotten."""
+        if self._boundary is not None:
+            self._greatest = max(self._greatest or b"", id_of(version))
 
     def forgets_boundary(self) -> bool:
         """Tell whether what format 1 knew of the greatest bookmark is not needed any more."""

@@ -19,11 +19,12 @@ import typing as t
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from hashlib import blake2b
+from operator import add
 
 from target_altcraft.codec import encode_json, encode_sorted, holds_no_number, to_utc
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 BOOKMARK_BYTES = 8
 KEY_BYTES = 12
@@ -44,11 +45,11 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
 _MOST_DIGITS = 40
 _MOST_INTEGER_DIGITS = 19
-_DATE_AND_TIME = len("2024-05-06T12:00:00")
-_WITHOUT_FRACTION = {"-Z", "-+", "--"}  # 4th and 19th character
+_DATE_AND_TIME = "-:"  # characters 4 and 13 of 2024-05-06T12:00:00Z
 _new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
 _new_entry_digest = blake2b(digest_size=ENTRY_BYTES).copy
 _parse = dt.datetime.fromisoformat
+_NOT_ENCODED = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 def digest(data: bytes, size: int) -> bytes:
@@ -75,10 +76,10 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
     Integers and moments sort as they do; other values become a digest. An integer that comes as a
     text one night, because the source or the tap has changed the column's type, is still the same.
     """
-    if isinstance(value, str) and value[4:20:15] in _WITHOUT_FRACTION:
+    if isinstance(value, str) and value[4:14:9] == _DATE_AND_TIME:
         try:
             return (_plain_moment(value) + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
-        except ValueError:  # Python 3.10 does not read a Z
+        except ValueError:  # not of the usual form
             pass
     if value is None:
         return NO_BOOKMARK
@@ -92,21 +93,42 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
 
 
 def _plain_moment(text: str) -> int:
-    """Return a date-time in microseconds since 1970, its zone by hand: three times as fast.
+    """Return a date-time in microseconds since 1970, put together: several times as fast.
+
+    Records that follow each other often share the minute, and seconds with a zone repeat.
 
     Raises:
-        ValueError: If it is not of the usual form.
+        ValueError: If it is not of the usual form, `2024-05-06T12:00:00+03:00`, or the same with
+            three or six digits behind a point.
     """
-    since = _parse(text[:_DATE_AND_TIME]) - _NAIVE_EPOCH
-    seconds = since.days * 86_400 + since.seconds
-    return seconds * 1_000_000 + since.microseconds - _zone(text[_DATE_AND_TIME:])
+    if text[19:20] != ".":
+        return _minute(text[:16]) + _rest(text[16:])
+    end = 26 if text[23:24].isdigit() else 23
+    fraction = text[20:end]
+    if not (fraction.isascii() and fraction.isdigit()):
+        raise ValueError
+    micros = int(fraction.ljust(_MICROSECOND_DIGITS, "0"))
+    return _minute(text[:16]) + _rest(text[16:19] + text[end:]) + micros
 
 
-@lru_cache(maxsize=64)
-def _zone(text: str) -> int:
-    """Return a zone's distance from UTC in microseconds."""
-    offset = _parse(f"1970-01-01T00:00:00{text}").utcoffset()
-    return 0 if offset is None else offset // _MICROSECOND
+@lru_cache(maxsize=1024)
+def _minute(text: str) -> int:
+    """Return the microseconds from 1970 to a minute, `2024-05-06T12:00`."""
+    since = _parse(text) - _NAIVE_EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000
+
+
+@lru_cache(maxsize=4096)
+def _rest(text: str) -> int:
+    """Return the microseconds of seconds, less those of their zone's offset: `:30+03:00`."""
+    if text[3:4] not in {"Z", "+", "-"}:
+        raise ValueError
+    zone = "+00:00" if text[3:] == "Z" else text[3:]  # Python 3.10 does not read a Z
+    moment = _parse(f"1970-01-01T00:00{text[:3]}{zone}")
+    offset = moment.utcoffset()
+    if offset is None:
+        raise ValueError
+    return (moment.replace(tzinfo=None) - _NAIVE_EPOCH - offset) // _MICROSECOND
 
 
 def _number(text: str) -> str | Decimal:
@@ -156,7 +178,7 @@ class VersionMaker:
 
     ::
 
-        version = VersionMaker(["id"], "updated_at").version(record, entry.body)
+        versions = VersionMaker(["id"], "updated_at").versions(records, bodies)
 
     Args:
         key_properties: Of the tap's SCHEMA; none: the whole source row stands for the key, save
@@ -167,44 +189,71 @@ class VersionMaker:
     def __init__(self, key_properties: Sequence[str], bookmark_column: str | None) -> None:
         self.has_key = bool(key_properties)
         self._keys = tuple(key_properties)
-        self._only_key = key_properties[0] if len(key_properties) == 1 else None
         self._column = bookmark_column
-        self._last: t.Any = None
-        self._last_bytes = NO_BOOKMARK
 
-    def id(self, record: Mapping[str, t.Any]) -> bytes:
-        """Return the digests of a record's bookmark and key."""
-        if self._only_key is not None:
-            key = record.get(self._only_key)
-        elif self._keys:
-            key = [record.get(name) for name in self._keys]
-        else:
-            key = source_row(record)
-            key.pop(self._column or "", None)  # it stands in front, in one spelling
-        bookmark = NO_BOOKMARK
-        if self._column is not None:
-            value = record.get(self._column)
-            if value != self._last or type(value) is not type(self._last):
-                self._last, self._last_bytes = value, bookmark_bytes(value)
-            bookmark = self._last_bytes
-        try:
-            text = encode_json(key) if self._keys else encode_sorted(key)
-        except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
-            text = stable_json(key)
-        digester = _new_key_digest()
-        digester.update(text)
-        return bookmark + digester.digest()
-
-    def version(self, record: Mapping[str, t.Any], body: bytes) -> bytes:
-        """Return a record's version.
+    def versions(
+        self, records: Sequence[Mapping[str, t.Any]], bodies: Sequence[bytes]
+    ) -> list[bytes]:
+        """Return the versions of records, in their order.
 
         Args:
-            record: As the tap sent it.
-            body: The entry as JSON.
+            records: As the tap sent them.
+            bodies: The entry of each as JSON.
         """
-        digester = _new_entry_digest()
-        digester.update(body)
-        return self.id(record) + digester.digest()
+        return list(map(add, self.ids(records), _digests(bodies, _new_entry_digest)))
+
+    def ids(self, records: Sequence[Mapping[str, t.Any]]) -> list[bytes]:
+        """Return the digests of bookmark and key of records, in their order."""
+        return list(map(add, self._bookmarks(records), self._key_digests(records)))
+
+    def _bookmarks(self, records: Sequence[Mapping[str, t.Any]]) -> list[bytes]:
+        if self._column is None:
+            return [NO_BOOKMARK] * len(records)
+        found = []
+        last: t.Any = None
+        bookmark = NO_BOOKMARK
+        for record in records:
+            value = record.get(self._column)
+            if value != last or type(value) is not type(last):
+                last, bookmark = value, bookmark_bytes(value)
+            found.append(bookmark)
+        return found
+
+    def _key_digests(self, records: Sequence[Mapping[str, t.Any]]) -> list[bytes]:
+        encode = encode_json if self._keys else encode_sorted
+        if len(self._keys) == 1:
+            keys: list[t.Any] = [record.get(self._keys[0]) for record in records]
+        elif self._keys:
+            keys = [[record.get(name) for name in self._keys] for record in records]
+        else:  # the bookmark stands in front, in one spelling
+            keys = [
+                {name: value for name, value in source_row(record).items() if name != self._column}
+                for record in records
+            ]
+        try:
+            texts = list(map(encode, keys))
+        except _NOT_ENCODED:
+            texts = [_text(encode, key) for key in keys]
+        return _digests(texts, _new_key_digest)
+
+
+def _text(encode: Callable[[object], bytes], key: object) -> bytes:
+    """Return the JSON of one key among which there are odd ones."""
+    try:
+        return encode(key)
+    except RecursionError:
+        return b""  # a row that is nested too deeply to be written again: its entry tells it
+    except _NOT_ENCODED:
+        return stable_json(key)
+
+
+def _digests(texts: Iterable[bytes], new: Callable[[], blake2b]) -> list[bytes]:
+    found = []
+    for text in texts:
+        digester = new()
+        digester.update(text)
+        found.append(digester.digest())
+    return found
 
 
 def source_digest(record: Mapping[str, t.Any]) -> bytes:
