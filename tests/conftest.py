@@ -6,7 +6,9 @@ import tempfile
 import typing as t
 from pathlib import Path
 
+import absent
 import pytest
+from absent import pytest_terminal_summary  # noqa: F401 - found by pytest
 from fork_server import ForkServer
 from harness import TOKEN, run, wait_for
 from installed import MELTANO, TAP, installed
@@ -114,7 +116,7 @@ def meltano(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
 def postgres() -> Iterator[Postgres]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
-        pytest.skip("no PostgreSQL server is installed (Debian's package postgresql)")
+        absent.skip("PostgreSQL")
     with tempfile.TemporaryDirectory(prefix="altcraft-pg-") as folder:
         server = Postgres(found[-1].parent, Path(folder))
         try:
@@ -135,7 +137,7 @@ def crm() -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     if not CHROMIUM or not DRIVER:
-        pytest.skip("no Chromium here")
+        absent.skip("Chromium")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
