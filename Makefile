@@ -1,21 +1,36 @@
 # Needs Python 3.10 or newer, pip and make; everything else goes into .venv.
 #   make demo    an export of a CRM through Meltano into a local stand-in for Altcraft
-#   make test    ruff, mypy and the tests
+#   make test    the linters and the tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test soak bench settings nox clean
+.PHONY: demo lint test dist soak bench settings nox clean
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/actionlint .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet --persona auditor .
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms \
+		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/pre-commit validate-config
+
+test: lint
 	$(BIN)/pytest -n 2
+
+dist: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 soak: $(VENV)/.installed-dev
 	SOAK_SIGNALS=200 SOAK_SEEDS=40 SOAK_KILLS=50 SOAK_KILL_SEEDS=3 SOAK_HISTORIES=500 SOAK_FUZZ=1200 SOAK_WRITES=all \
