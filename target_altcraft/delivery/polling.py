@@ -26,6 +26,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.answers import TaskStatus
     from target_altcraft.client import Client
+    from target_altcraft.delivery.first_wait import FirstWait
     from target_altcraft.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 MISSING_TASK_SECONDS = 30.0
 """How long Altcraft may not know a task that it has accepted."""
 
+_QUESTIONS_OF_A_SHORT_TASK = 2
+"""The second comes `poll_interval_seconds` after the task was accepted."""
 
 _GROWTH = 1.5
 _SHARE_OF_ELAPSED = 0.04
@@ -45,13 +48,19 @@ class PollPace:
     `e` and progress `p` the task cannot end before `100 e / (p + 1)`. Waiting until just then can
     never be late, and each question narrows the estimate.
 
+    A first question that was put off changes nothing for the second: it comes at the shortest wait
+    after the task was accepted, and all others after it, as if the first had come at once. So no
+    task is asked for more often than without the delay.
+
     Args:
         shortest: Seconds, setting `poll_interval_seconds`.
         longest: Seconds, setting `poll_max_interval_seconds`.
+        first: Seconds by which the first question was put off, less than `shortest`.
     """
 
-    def __init__(self, shortest: float, longest: float) -> None:
+    def __init__(self, shortest: float, longest: float, first: float = 0.0) -> None:
         self._shortest = shortest
+        self._first = first
         self._longest = longest
         self._growing = backoff.expo(base=_GROWTH, factor=shortest, max_value=longest)
         next(self._growing)  # backoff's generators wait for a first `send`
@@ -64,6 +73,9 @@ class PollPace:
             progress: Percent, as the task's status said; None if it did not.
         """
         grown = next(self._growing)
+        if self._first:
+            rest, self._first = grown - self._first, 0.0
+            return rest
         if progress is None or not 0 < progress <= 100:  # noqa: PLR2004 - percent
             return grown
         remaining = elapsed * (100 / (min(progress, 99) + 1) - 1)
@@ -116,7 +128,8 @@ class TaskWatch:
         self._count = count
         self._unknown_states = unknown_states
         self._timeout = settings.task_timeout_seconds
-        self._pace = PollPace(settings.poll_interval_seconds, settings.poll_max_interval_seconds)
+        self._shortest = settings.poll_interval_seconds
+        self._longest = settings.poll_max_interval_seconds
         self._accepted = time.monotonic()
         self._missing_since: float | None = None
         self._warned: set[str] = set()
@@ -126,6 +139,7 @@ class TaskWatch:
         client: Client,
         abandon: threading.Event,
         asked: Callable[[float | None], None],
+        first_wait: FirstWait | None = None,
     ) -> TaskStatus:
         """Return the status of the completed task.
 
@@ -133,6 +147,7 @@ class TaskWatch:
             client: The calling thread's.
             abandon: Set when the run no longer waits for tasks.
             asked: Called after each question, with the progress in percent if it was told.
+            first_wait: When to ask first, for a task that was just accepted; else at once.
 
         Raises:
             TaskFailed: If the task failed.
@@ -141,17 +156,26 @@ class TaskWatch:
             Abandoned: If `abandon` was set.
         """
         deadline = self._accepted + self._timeout
+        first = first_wait.seconds if first_wait is not None else 0.0
+        pace = PollPace(self._shortest, self._longest, first)
+        if first:
+            abandon.wait(min(first, self._timeout))  # abandoned or not, it is asked for once
+        questions = 0
         while True:
+            questions += 1
             progress, at_least = None, 0.0
             try:
                 status = client.status(self._task_id, max(1.0, deadline - time.monotonic()))
             except ApiError as error:
                 asked(None)
+                first_wait = None  # nobody knows what a failed call would have found
                 self._judge_failed_call(error)
                 at_least = error.retry_after or 0.0
             else:
                 asked(status.progress)
                 if self._has_completed(status):
+                    if first_wait is not None and questions <= _QUESTIONS_OF_A_SHORT_TASK:
+                        first_wait.learn(first, in_time=questions == 1)
                     return status
                 progress = status.progress
             now = time.monotonic()
@@ -160,7 +184,7 @@ class TaskWatch:
                     f"{self._name} has not ended within task_timeout_seconds ({self._timeout:g}); "
                     "it may still do so"
                 )
-            wait = max(self._pace.wait(now - self._accepted, progress), at_least)
+            wait = max(pace.wait(now - self._accepted, progress), at_least)
             if abandon.wait(min(wait, deadline - now)):
                 raise Abandoned
 

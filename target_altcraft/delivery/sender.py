@@ -378,7 +378,9 @@ class Sender:
             self._shared.unknown_states,
         )
         try:
-            status = watch.completed(client, self._shared.abandon, request.asked)
+            status = watch.completed(
+                client, self._shared.abandon, request.asked, self._shared.first_wait
+            )
             items, faults = attributed(str(request), status.results or [], request.count)
         except TaskFailed as error:
             request.failed(not_imported(error.results, request.count))

@@ -11,6 +11,7 @@ from collections import Counter
 from functools import partial
 
 from target_altcraft.client import Client
+from target_altcraft.delivery.first_wait import FirstWait
 from target_altcraft.delivery.polling import TaskWatch
 from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.sender import Sender
@@ -76,7 +77,7 @@ class Window:
         self._holds = holds
         self._settled = settled
         self._tick = tick
-        self._shared = Shared()
+        self._shared = Shared(FirstWait(settings.poll_interval_seconds))
         self._jobs: queue.SimpleQueue[Callable[[Client], None] | None] = queue.SimpleQueue()
         self._workers: list[threading.Thread] = []
         self._lock = threading.Lock()
