@@ -255,13 +255,14 @@ class OpenBatches:
 
     def _comes_after(self, later: Batch, earlier: Batch) -> bool:
         by_number = self._numbers()
-        waiting = [later.number]
+        seen: set[int] = set()
+        waiting = {later.number}
         while waiting:
-            number = waiting.pop()
-            if number == earlier.number:
+            if earlier.number in waiting:
                 return True
-            if number in by_number:
-                waiting.extend(by_number[number].after)
+            seen |= waiting  # by as many ways as there are, each batch is looked at once
+            followed = (by_number[number].after for number in waiting if number in by_number)
+            waiting = set[int]().union(*followed) - seen
         return False
 
     def _numbers(self) -> dict[int, Batch]:
