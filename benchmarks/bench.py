@@ -28,6 +28,7 @@ class Sizes:
     repeats: int = 5
     task_seconds: float = 5.0
     task_rows: int = 100
+    small_batches: int = 3_000
     growth: int = 10
     remembered: int = 10_000_000
     warm_up: bool = True
@@ -48,6 +49,7 @@ QUICK = Sizes(
     repeats=1,
     task_seconds=0.2,
     task_rows=20,
+    small_batches=60,
     remembered=20_000,
     warm_up=False,
 )

@@ -155,6 +155,18 @@ def write_input(
                 write({"type": "STATE", "value": {"bookmarks": {STREAM: {"id": number}}}})
 
 
+def write_streams(path: Path, streams: int) -> None:
+    """Write an input of so many streams, each of one tiny customer, and a STATE at its end."""
+    dice = random.Random(_SEED)
+    messages: list[Record] = []
+    for number in range(1, streams + 1):
+        stream = {"stream": f"{STREAM}_{number}"}
+        messages.append({**schema("tiny"), **stream})
+        messages.append({"type": "RECORD", **stream, "record": tiny_customer(number, dice)})
+    messages.append({"type": "STATE", "value": {"bookmarks": {}}})
+    path.write_text("".join(f"{json.dumps(message)}\n" for message in messages), encoding="utf-8")
+
+
 class Inputs:
     """Input files in a folder, each written when it is first asked for.
 
@@ -172,4 +184,11 @@ class Inputs:
         path = self.folder / f"{kind}-{records}-{bookmark}-{first}.singer"
         if not path.exists():
             write_input(path, kind, records, bookmark=bookmark, first=first)
+        return path
+
+    def streams(self, number: int) -> Path:
+        """Return the file of so many streams, each of one record."""
+        path = self.folder / f"streams-{number}.singer"
+        if not path.exists():
+            write_streams(path, number)
         return path

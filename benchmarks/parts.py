@@ -29,6 +29,8 @@ if t.TYPE_CHECKING:
     from benchmarks.measure import Run
 
 WINDOWS = (1, 4, 10)
+_SMALL_TASK_SECONDS = 0.05
+_MOST_IN_FLIGHT = 32
 _TASKS = 10
 _WINDOW_REPEATS = 3
 _MEMORY_REPEATS = 3
@@ -74,6 +76,39 @@ def window(bench: Bench) -> None:
         )
         label = f"{best.wall:.1f} s (ideal {ideal:g} s)"
         bench.results.windows.append(Bar(f"{in_flight} in flight", TARGET, best.wall, label))
+
+
+def batches(bench: Bench) -> None:
+    """Measure many batches of one row, of one stream and of a stream for each."""
+    number = bench.sizes.small_batches
+    inputs = {
+        f"{number:,} batches of one row": (bench.inputs.path("tiny", number), number),
+        f"{number // 2:,} streams of one row": (bench.inputs.streams(number // 2), number // 2),
+    }
+    settings = {"batch_size_rows": 1, "max_in_flight": _MOST_IN_FLIGHT}
+    for what, (source, records) in inputs.items():
+        ideal = ceil(records / _MOST_IN_FLIGHT) * _SMALL_TASK_SECONDS
+        runs: list[Run] = []
+        for _ in range(min(bench.sizes.repeats, _WINDOW_REPEATS)):
+            its = run(TARGET, source, records, task_seconds=_SMALL_TASK_SECONDS, settings=settings)
+            runs.append(its)
+            say(".")
+        best = min(runs, key=lambda run: run.wall)
+        polls = [number for run in runs for number in run.polls]
+        bench.results.rows.append(
+            Row(
+                what=f"{what}, tasks of {1000 * _SMALL_TASK_SECONDS:g} ms, "
+                f"{_MOST_IN_FLIGHT} in flight",
+                program=TARGET,
+                arrived=best.arrived,
+                wall=best.wall,
+                cpu=best.cpu,
+                peak=best.peak,
+                rate=records / best.wall,
+                compared=f"{best.wall / ideal:.2f} times the ideal {ideal:.1f} s; polls per task "
+                f"{fmean(polls):.2f}, at most {max(polls)}",
+            )
+        )
 
 
 def memory(bench: Bench) -> None:
@@ -134,6 +169,7 @@ def width(bench: Bench) -> None:
 PARTS: dict[str, Callable[[Bench], None]] = {
     "speed": speed,
     "window": window,
+    "batches": batches,
     "memory": memory,
     "map": stream_map,
     "width": width,

@@ -21,6 +21,8 @@ ARRIVED = [
     ("10 tasks of 0.2 s, 1 in flight", "target-altcraft", 200),
     ("10 tasks of 0.2 s, 4 in flight", "target-altcraft", 200),
     ("10 tasks of 0.2 s, 10 in flight", "target-altcraft", 200),
+    ("60 batches of one row, tasks of 50 ms, 32 in flight", "target-altcraft", 60),
+    ("30 streams of one row, tasks of 50 ms, 32 in flight", "target-altcraft", 30),
     ("500 records, default settings", "target-altcraft", RECORDS),
     ("5,000 records, default settings", "target-altcraft", 10 * RECORDS),
     ("10 columns, stream map renames five", "target-altcraft", RECORDS),
