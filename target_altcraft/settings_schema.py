@@ -211,7 +211,8 @@ RUN_SETTINGS: dict[str, dict[str, t.Any]] = {
         "maximum": _LONGEST_SECONDS,
         "default": 0.5,
         "title": "Poll interval in seconds",
-        "description": "First and shortest wait between two questions for a task's status.",
+        "description": "From when a task was accepted to the second question for its status; later "
+        "waits are not shorter. The first question comes at once, or when short tasks have ended.",
     },
     "poll_max_interval_seconds": {
         "type": "number",
