@@ -120,26 +120,33 @@ class Bench:
         what: str,
         group: str,
         runs: dict[Program, list[Run]],
+        *more: str,
     ) -> None:
-        """Add the rows and bars of programs that ran over one input, the target first."""
-        notes = {TARGET: "; ".join(_ratios(runs))}
+        """Add the rows and bars of programs that ran over one input, the target first.
+
+        What else is to be said of the target stands behind its ratios.
+        """
+        notes = {TARGET: "; ".join([*_ratios(runs), *more])}
         for program, its in runs.items():
-            arrived, wall = its[0].arrived, median(run.wall for run in its)
-            self.results.rows.append(
-                Row(
-                    what=what,
-                    program=program,
-                    arrived=arrived,
-                    wall=wall,
-                    cpu=median(run.cpu for run in its),
-                    peak=round(median(run.peak for run in its)),
-                    rate=arrived / wall,
-                    compared=notes.get(program, ""),
-                )
+            rate = self.row(what, program, its, notes.get(program, ""))
+            self.results.rates.append(Bar(group, program, rate, f"{rate:,.0f} {program}"))
+
+    def row(self, what: str, program: Program, its: list[Run], compared: str) -> float:
+        """Add the row of a program's runs; return its records per second."""
+        arrived, wall = its[0].arrived, median(run.wall for run in its)
+        self.results.rows.append(
+            Row(
+                what=what,
+                program=program,
+                arrived=arrived,
+                wall=wall,
+                cpu=median(run.cpu for run in its),
+                peak=round(median(run.peak for run in its)),
+                rate=arrived / wall,
+                compared=compared,
             )
-            self.results.rates.append(
-                Bar(group, program, arrived / wall, f"{arrived / wall:,.0f} {program}")
-            )
+        )
+        return arrived / wall
 
 
 def _ratios(runs: dict[Program, list[Run]]) -> list[str]:

@@ -25,6 +25,11 @@ RENAMES = {
     "city": "_city",
 }
 """Columns of the input and the profile fields they stand for."""
+RENAMING = {
+    **{field: column for column, field in RENAMES.items()},
+    **dict.fromkeys(RENAMES, "__NULL__"),
+}
+"""The stream map that does it: fields are added first, then the old columns removed."""
 
 _BOOKMARK = "updated_at"
 _SEED = 20

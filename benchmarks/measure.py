@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Self
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +46,7 @@ class Run:
 
     `wall` and `cpu` (user and system) are in seconds, `peak` is the resident set in bytes. Per
     task there are its status calls, and the seconds from its end to the call that noticed.
+    `tap_cpu` is that of the command whose output was piped into it.
     """
 
     wall: float
@@ -51,6 +55,7 @@ class Run:
     arrived: int
     polls: list[int]
     late: list[float]
+    tap_cpu: float = 0.0
 
 
 class Server:
@@ -90,7 +95,7 @@ class Server:
 
 def run(
     program: Program,
-    source: Path,
+    source: Path | list[str],
     records: int,
     *,
     task_seconds: float = 0.0,
@@ -100,31 +105,32 @@ def run(
 
     Args:
         program: Which.
-        source: Its standard input.
+        source: Its standard input: a file, or a command whose output is piped into it.
         records: How many of them must arrive.
         task_seconds: How long a task takes.
-        settings: Its settings, save those that every program needs.
+        settings: Its settings, save those that every program needs. A path that is not absolute
+            is of a file that is new in each run.
 
     Raises:
-        BenchmarkError: If it failed or not everything arrived.
+        BenchmarkError: If it, or the command, failed or not everything arrived.
     """
     with Server(task_seconds) as server, tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.json")
         required = {"api_url": server.url, "token": "benchmark", "workflow_id": 1}
         config.write_text(json.dumps({**required, **(settings or {})}), encoding="utf-8")
-        log = Path(folder, "log")
-        with source.open("rb") as stdin, log.open("wb") as stderr:
+        log, tap_log = Path(folder, "log"), Path(folder, "tap.log")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+        with _opened(source, tap_log, environment) as (stdin, tap), log.open("wb") as stderr:
             wall, status, usage = _timed(
                 [*COMMANDS[program], "--config", str(config)],
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=folder,
-                env={k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)},
+                env=environment,
             )
-        if status != 0:
-            last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
-            raise BenchmarkError(f"{program} ended with status {status}:\n" + "\n".join(last))
+        _check(program, status, log)
+        tap_cpu = _ended(tap, tap_log) if tap else 0.0
         counts = server.counts()
     if counts["profiles"] != records:
         raise BenchmarkError(f"{program}: {counts['profiles']} of {records} records arrived")
@@ -135,7 +141,37 @@ def run(
         arrived=counts["profiles"],
         polls=counts["polls"],
         late=counts["late"],
+        tap_cpu=tap_cpu,
     )
+
+
+@contextlib.contextmanager
+def _opened(
+    source: Path | list[str], log: Path, environment: dict[str, str]
+) -> Iterator[tuple[t.IO[bytes], subprocess.Popen[bytes] | None]]:
+    """Open an input; the process is that of the command that writes it, if one does."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file, None
+        return
+    with log.open("wb") as stderr:
+        tap = subprocess.Popen(source, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+    with t.cast("t.IO[bytes]", tap.stdout) as pipe:
+        yield pipe, tap
+
+
+def _ended(tap: subprocess.Popen[bytes], log: Path) -> float:
+    """Wait for the end of the command that wrote the input; return its user and system time."""
+    _, status, usage = os.wait4(tap.pid, 0)
+    tap.returncode = os.waitstatus_to_exitcode(status)
+    _check(t.cast("list[str]", tap.args)[0], tap.returncode, log)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _check(program: str, status: int, log: Path) -> None:
+    if status != 0:
+        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        raise BenchmarkError(f"{program} ended with status {status}:\n" + "\n".join(last))
 
 
 def _timed(command: list[str], **how: t.Any) -> tuple[float, int, t.Any]:  # noqa: ANN401 - as Popen

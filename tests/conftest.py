@@ -2,18 +2,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import typing as t
-from pathlib import Path
 
 import absent
 import pytest
 from absent import pytest_terminal_summary  # noqa: F401 - found by pytest
 from fork_server import ForkServer
-from harness import TOKEN, run, wait_for
+from harness import TOKEN, run
 from installed import MELTANO, TAP, installed
 from nights import Nights
-from real_parts import Postgres
+from real_parts import MissingPartError, database
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from wire import Clock
@@ -22,8 +20,10 @@ from target_altcraft.sandbox import Sandbox, Workflow
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from harness import Result
+    from real_parts import Postgres
 
 
 CHROMIUM = shutil.which("chromium")
@@ -114,16 +114,11 @@ def meltano(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        absent.skip("PostgreSQL")
-    with tempfile.TemporaryDirectory(prefix="altcraft-pg-") as folder:
-        server = Postgres(found[-1].parent, Path(folder))
-        try:
-            wait_for(server.is_ready, "the database answers")
+    try:
+        with database() as server:
             yield server
-        finally:
-            server.stop()
+    except MissingPartError:
+        absent.skip("PostgreSQL")
 
 
 @pytest.fixture

@@ -29,8 +29,24 @@ def installed(config: pytest.Config, folder: Path, name: str, requirement: str) 
         requirement: For pip.
     """
     cache: pytest.Cache | None = getattr(config, "cache", None)
-    version = ".".join(map(str, sys.version_info[:2]))
-    folder = cache.mkdir(f"{name}-{version}") if cache else folder
+    return environment(cache.mkdir(name_of(name)) if cache else folder, requirement)
+
+
+def name_of(name: str) -> str:
+    """The folder of an environment, in the cache."""
+    return f"{name}-{'.'.join(map(str, sys.version_info[:2]))}"
+
+
+def environment(folder: Path, requirement: str) -> Path:
+    """Return the commands of an environment in a folder, which is made unless it has the package.
+
+    Args:
+        folder: An existing one.
+        requirement: For pip.
+
+    Raises:
+        subprocess.CalledProcessError: If it cannot be installed.
+    """
     venv, stamp = folder / "venv", folder / "installed"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

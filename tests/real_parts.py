@@ -14,6 +14,7 @@ import pwd
 import shlex
 import signal
 import subprocess
+import tempfile
 import typing as t
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from harness import COMMAND, TOKEN, TargetProcess, wait_for
 import target_altcraft
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harness import Message, Result
     from typing_extensions import Self
@@ -34,6 +35,10 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_SECONDS = 120.0
+
+
+class MissingPartError(Exception):
+    """A program is not installed here; says which."""
 
 
 class Postgres:
@@ -106,6 +111,25 @@ class Postgres:
             self._log.close()
 
 
+@contextlib.contextmanager
+def database() -> Iterator[Postgres]:
+    """A server with an empty database, until the end of the block.
+
+    Raises:
+        MissingPartError: If no server is installed.
+    """
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        raise MissingPartError("no PostgreSQL server is installed (Debian's package postgresql)")
+    with tempfile.TemporaryDirectory(prefix="altcraft-pg-") as folder:
+        server = Postgres(found[-1].parent, Path(folder))
+        try:
+            wait_for(server.is_ready, "the database answers")
+            yield server
+        finally:
+            server.stop()
+
+
 def tap_settings(url: str) -> Json:
     """The tap's configuration."""
     return {
@@ -138,6 +162,7 @@ class Pipeline:
 
     Args:
         bookmarks: The replication key of each stream; no other stream is selected.
+        tap_options: The tap's configuration, besides what it needs here.
     """
 
     def __init__(
@@ -147,11 +172,12 @@ class Pipeline:
         config: dict[str, t.Any],
         folder: Path,
         bookmarks: dict[str, str],
+        **tap_options: t.Any,
     ) -> None:
         self._tap = tap
         self.config = config
         self._folder = folder
-        self._tap_config = self._write("tap.json", tap_settings(url))
+        self._tap_config = self._write("tap.json", {**tap_settings(url), **tap_options})
         self._catalog = self._write("catalog.json", discovered(tap, self._tap_config, bookmarks))
 
     def _write(self, name: str, content: t.Any) -> str:

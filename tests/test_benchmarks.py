@@ -9,10 +9,14 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from real_parts import MissingPartError
+
+if t.TYPE_CHECKING:
+    from real_parts import Postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = 500
-DEADLINE_SECONDS = 110
+DEADLINE_SECONDS = 300  # the first run installs the tap
 
 ARRIVED = [
     ("10 columns, instant tasks", "target-altcraft", RECORDS),
@@ -42,7 +46,13 @@ ARRIVED = [
     ("1,000 new records, journal of 20,000", "target-altcraft", 2 * RECORDS),
     ("1,000 records delivered before, journal of no others", "target-altcraft", 0),
     ("1,000 records delivered before, journal of 20,000", "target-altcraft", 0),
+    ("500 records, production settings", "target-altcraft", RECORDS),
+    ("500 records, production settings", "template", RECORDS),
+    ("500 records, production settings without the files", "target-altcraft", RECORDS),
+    ("5,000 records, production settings", "target-altcraft", 10 * RECORDS),
 ]
+PIPED = ("1,000 rows of PostgreSQL, by tap-postgres", "target-altcraft", 2 * RECORDS)
+"""Where a PostgreSQL server is installed."""
 
 JOURNAL_CLAIMS = {
     r"at most ([\d.]+) times the time without a journal": (
@@ -57,6 +67,26 @@ JOURNAL_CLAIMS = {
     ),
 }
 """What README says of the journal, and how often and in which words the results say how it is."""
+
+PRODUCTION_CLAIMS = {
+    r"([\d.]+) times as fast as the template with the same map": (
+        "100,000 records, production settings ",
+        r"([\d.]+) times [^|;]* as fast as the template",
+    ),
+    r"([\d.]+) times the time without the four files": (
+        "100,000 records, production settings ",
+        r"([\d.]+) times [^|;]* the time without the four files",
+    ),
+    r"([\d.]+) times the peak of 100,000 records in these settings": (
+        "1,000,000 records, production settings ",
+        r"([\d.]+) times [^|;]* the peak of 100,000 records",
+    ),
+    r"([\d.]+) % of the CPU time of tap-postgres and the target": (
+        "200,000 rows of PostgreSQL, by tap-postgres ",
+        r"([\d.]+) % [^|;]* of the CPU time of tap and target",
+    ),
+}
+"""What README says of production, and the row and the words in which the results say it."""
 
 
 def bench(*args: str) -> subprocess.CompletedProcess[str]:
@@ -83,13 +113,62 @@ def test_the_bench_measures_every_part_and_every_record_arrives(tmp_path: Path) 
     result = bench("--records", str(RECORDS), "--output", str(tmp_path))
 
     assert result.returncode == 0, result.stderr
-    assert rows(result.stdout) == ARRIVED
+    arrived = ARRIVED if "tap skipped: " in result.stderr else [*ARRIVED, PIPED]
+    assert rows(result.stdout) == arrived
     assert "Absolute times vary" in result.stdout
-    assert rows((tmp_path / "results.md").read_text(encoding="utf-8")) == ARRIVED
+    assert rows((tmp_path / "results.md").read_text(encoding="utf-8")) == arrived
     chart = ET.parse(tmp_path / "results.svg").getroot()  # noqa: S314 - our own file
     texts = [element.text or "" for element in chart.iter("{http://www.w3.org/2000/svg}text")]
     for program in ("target-altcraft", "template", "bare loop"):
         assert any(text.endswith(program) for text in texts)
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS + 10)
+def test_a_real_tap_is_measured_and_its_share_told(tap: Path, postgres: Postgres) -> None:
+    del tap, postgres  # they are here, then
+    result = bench("--records", "50", "--only", "tap")
+
+    assert result.returncode == 0, result.stderr
+    assert rows(result.stdout) == [
+        ("100 rows of PostgreSQL, by tap-postgres", "target-altcraft", 100)
+    ]
+    assert re.search(r"\| \d+\.\d % \(.*\) of the CPU time of tap and target;", result.stdout)
+
+
+@pytest.mark.parametrize("missing", ["database", "tap"])
+def test_without_a_database_or_the_tap_one_line_says_so_and_there_is_no_row(
+    missing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import piped  # noqa: PLC0415 - found by the line above
+    from benchmarks.bench import QUICK  # noqa: PLC0415
+    from benchmarks.customers import Inputs  # noqa: PLC0415
+    from benchmarks.parts import measure  # noqa: PLC0415
+
+    def no_database() -> None:
+        raise MissingPartError("no PostgreSQL server is installed")
+
+    def no_tap(*_: t.Any) -> Path:
+        if missing == "tap":
+            raise subprocess.CalledProcessError(1, "pip")
+        return tmp_path
+
+    monkeypatch.setattr(piped, "database", no_database)
+    monkeypatch.setattr(piped, "environment", no_tap)
+
+    results = measure(["tap"], QUICK, Inputs(tmp_path))
+
+    assert results.rows == []
+    assert (
+        capsys.readouterr().err
+        == {
+            "database": "tap skipped: no PostgreSQL server is installed\n",
+            "tap": "tap skipped: tap-postgres cannot be installed: pip's exit status was 1\n",
+        }[missing]
+    )
 
 
 def test_one_part_is_measured_alone_and_leaves_the_results_as_they_are() -> None:
@@ -125,6 +204,25 @@ def test_what_readme_claims_of_the_journal_holds_in_the_results(claim: str) -> N
 
     assert len(figures) == number
     assert max(figures) <= float(most)
+
+
+@pytest.mark.parametrize("claim", PRODUCTION_CLAIMS)
+def test_readme_claims_of_production_what_the_results_say_and_nothing_without_them(
+    claim: str,
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8")
+    row, measured = PRODUCTION_CLAIMS[claim]
+
+    figures = [
+        figure
+        for line in results.splitlines()
+        if line.startswith(f"| {row}")
+        for figure in re.findall(measured, line)
+    ]
+
+    assert re.findall(claim, " ".join(readme.split())) == figures
+    assert len(figures) <= 1
 
 
 def test_a_run_in_which_not_every_record_arrives_counts_for_nothing(
