@@ -44,6 +44,7 @@ if t.TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(600)  # the first run installs the tap and Meltano
 
 PARTS = 2
+HELD_SECONDS = 15.0
 CUSTOMERS, ORDERS = "public-customers", "public-orders"
 
 
@@ -194,8 +195,8 @@ def test_two_tasks_with_a_part_each_message_everybody_once_and_each_customer_in_
 
     def seconds(_: int, entries: list[Json]) -> float:
         if not (of_part(0) and of_part(busy)):
-            return 8.0  # until the other one is at work too
-        return 3.0 if part_of(entries[0]["data"]["email"]) == busy else 0.05
+            return HELD_SECONDS  # until the other one is at work too
+        return 5.0 if part_of(entries[0]["data"]["email"]) == busy else 0.05
 
     crm.task_seconds = seconds
     with machines[0].start() as good, machines[busy].start() as bad:
@@ -205,7 +206,7 @@ def test_two_tasks_with_a_part_each_message_everybody_once_and_each_customer_in_
         assert bad.wait() != 0
         assert good.wait() == 0, good.log()
     begun = [of_part(part)[0].accepted_at for part in range(PARTS)]
-    assert max(begun) - min(begun) < 8.0  # they were at work at once
+    assert max(begun) - min(begun) < HELD_SECONDS  # they were at work at once
     crm.task_seconds = 0.0
 
     machines[busy].good()  # the retry of this part alone
