@@ -158,6 +158,7 @@ def report_page(browser: webdriver.Chrome) -> Iterator[int]:
             "report_path": str(path),
             "rejects_path": f"{folder}/rejects",
             "batch_size_rows": 25,
+            "max_in_flight": 4,
         }
         run_target(sandbox, more)
         resize(browser, MAX_HEIGHT)

@@ -41,6 +41,8 @@ NO_SUCH_TASK = frozenset({400, 404})
 """Codes by which `tasks/status` says that it does not know the task; inferred, not documented."""
 
 _LONGEST_RETRY_AFTER = 86_400.0
+_NAME_CHARACTERS = 60
+"""Of the name of a scenario or mode."""
 _MAX_NESTING = 100
 _TOO_LARGE = "request body too large"  # Go's MaxBytesReader, in `error_debug`
 _LOOKED_AT = 2_000
@@ -237,6 +239,20 @@ def task_status(answer: Mapping[str, t.Any], token: str) -> TaskStatus:
         text=_error_text(result, token),
         results=results if isinstance(results, list) else None,
     )
+
+
+def shown_name(value: object, token: str) -> str:
+    """Return the server's name of a scenario or mode as it may be shown: on one line.
+
+    Args:
+        value: Of whatever type the server sent; what is no text has no name.
+        token: The API token, masked wherever it stands.
+    """
+    text = value if isinstance(value, str) else ""
+    if token:
+        text = text.replace(token, "***")
+    text = "".join(c if c.isprintable() else " " for c in text[: 2 * _NAME_CHARACTERS]).strip()
+    return text if len(text) <= _NAME_CHARACTERS else f"{text[: _NAME_CHARACTERS - 1]}…"
 
 
 def whole_number(value: object) -> int | None:

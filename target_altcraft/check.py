@@ -22,6 +22,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from target_altcraft.answers import shown_name
 from target_altcraft.check_api import ALL_SECONDS, ask
 from target_altcraft.errors import ApiError, SettingsError, TargetError
 from target_altcraft.memory.look import look as look_at_journal
@@ -41,7 +42,6 @@ _COUNT_SECONDS = 3.0
 _LITTLE_BYTES = 100_000_000
 """Less free space than this is worth a warning."""
 _UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
-_NAME_CHARACTERS = 60
 
 Verdict = t.Literal["ok", "warning", "fault", "not checked"]
 
@@ -162,7 +162,7 @@ def _scenario(number: int, streams: Sequence[str], answers: Answers, settings: S
 def _known_scenario(
     number: int, workflow: Workflow, used: str, facts: dict[str, t.Any], settings: Settings
 ) -> Finding:
-    name, mode = (_shown(workflow.get(key), settings.token) for key in ("name", "mode"))
+    name, mode = (shown_name(workflow.get(key), settings.token) for key in ("name", "mode"))
     is_active = bool(workflow.get("is_active", True))
     ignores = mode in _MODES_THAT_IGNORE
     facts |= {"name": name, "is_active": is_active, "mode": mode, "ignores_those_in_it": ignores}
@@ -179,15 +179,6 @@ def _known_scenario(
         "; ".join([*words, used]),
         facts,
     )
-
-
-def _shown(value: object, token: str) -> str:
-    """Return the server's name of a scenario or mode on one line, without what may not be shown."""
-    text = value if isinstance(value, str) else ""
-    if token:
-        text = text.replace(token, "***")
-    text = "".join(c if c.isprintable() else " " for c in text[: 2 * _NAME_CHARACTERS]).strip()
-    return text if len(text) <= _NAME_CHARACTERS else f"{text[: _NAME_CHARACTERS - 1]}…"
 
 
 def _subscriptions(stream: str, subscriptions: Sequence[Subscription]) -> Finding:

@@ -168,9 +168,10 @@ def _say(error: BaseException, *, was_cut: bool = False) -> None:
 
 
 def _write_report(target: Runnable, status: int, said: str | None) -> None:
-    outcomes = target.pipeline.outcomes
+    outcomes, settings = target.pipeline.outcomes, reportable(target.config)
+    read = target.pipeline.router.place
     try:
-        outcomes.report.write(outcomes.summary, reportable(target.config), status, said)
+        outcomes.report.write(outcomes.summary, settings, status, said, records=read)
     except (OSError, ValueError) as error:  # a null byte in a path is a ValueError
         path = target.settings.report_path
         why = error.strerror if isinstance(error, OSError) else error

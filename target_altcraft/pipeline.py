@@ -100,8 +100,17 @@ class Pipeline:
     # The run's callbacks
 
     def _check_scenario(self, stream: StreamSettings) -> None:
+        report = self.outcomes.report
+        report.scenario(stream.name, stream.workflow_id)
         if self.settings.check_workflow:
-            self._window.run_errands([partial(check_scenario, stream=stream, window=self._window)])
+            check = partial(
+                check_scenario,
+                stream=stream,
+                window=self._window,
+                settings=self.settings,
+                report=report,
+            )
+            self._window.run_errands([check])
 
     def _hand_over(self, batch: Batch) -> None:
         brakes = self.outcomes.brakes
@@ -149,6 +158,7 @@ class Pipeline:
             )
             raise OutputError(f"STATE cannot be written to stdout: {why}. {again}") from None
         self._covered = place
+        self.outcomes.report.state_printed(place)
 
     def _say_progress(self) -> None:
         self._progress.tick()

@@ -1,6 +1,6 @@
 """The run report: what went out, what did not, and where the time went.
 
-A report holds counts, task ids and settings, and no profile's values.
+A report holds counts, task ids, names of scenarios and settings, and no profile's values.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typing as t
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from target_altcraft.codec import rfc3339
 from target_altcraft.report_page import as_html
@@ -90,7 +91,7 @@ class TaskReport:
 class Report:
     """Observes requests, and writes a report when the run has ended.
 
-    The lock guards the requests: workers report theirs.
+    The lock guards what workers report: requests, scenarios and STATE.
 
     Args:
         path: Setting `report_path`; None if no report is wanted, and then nothing is kept.
@@ -102,15 +103,18 @@ class Report:
         report.request(1, **about, state="on the wire", attempts=1)
         report.request(1, **about, state="accepted", task_id="7f3a", attempts=1)
         report.request(1, **about, state="completed", task_id="7f3a", attempts=1, polls=4)
-        report.write(summary, settings, status=0, message=None)
+        report.state_printed(500)
+        report.write(summary, settings, status=0, message=None, records=500)
     """
 
     def __init__(self, path: str | None) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._tasks: dict[int, TaskReport] = {}
+        self._scenarios: dict[str, dict[str, t.Any]] = {}  # by stream
+        self._state: dict[str, t.Any] = {"printed_at": None, "covers": 0}
         self._began = time.monotonic()
-        self._started_at = dt.datetime.now(dt.timezone.utc)
+        self._started_at = _now()
 
     def request(  # noqa: PLR0913 - a snapshot, by name
         self,
@@ -144,7 +148,7 @@ class Report:
         """
         if self.path is None:
             return
-        now, meaning = self._now(), STATES[state]
+        now, meaning = self._seconds(), STATES[state]
         with self._lock:
             before = self._tasks.get(number)
             was_in_doubt = meaning.is_doubt or (before is not None and before.was_in_doubt)
@@ -166,8 +170,24 @@ class Report:
                 was_in_doubt=was_in_doubt,
             )
 
+    def scenario(self, stream: str, workflow_id: int, name: str = "") -> None:
+        """Note the scenario of a stream; `name` is empty as long as nobody asked for it."""
+        with self._lock:
+            self._scenarios[stream] = {"workflow_id": workflow_id, "name": name}
+
+    def state_printed(self, place: int) -> None:
+        """Note that a STATE was printed; `place` is how many records of the input it covers."""
+        with self._lock:
+            self._state = {"printed_at": _now(), "covers": place}
+
     def write(
-        self, summary: Summary, settings: Mapping[str, t.Any], status: int, message: str | None
+        self,
+        summary: Summary,
+        settings: Mapping[str, t.Any],
+        status: int,
+        message: str | None,
+        *,
+        records: int,
     ) -> None:
         """Write the report, whole or not at all, readable by its owner alone.
 
@@ -176,6 +196,7 @@ class Report:
             settings: Those settings that may be shown, as they were given.
             status: The run's exit status.
             message: What ended the run, None if nothing did.
+            records: How many records of the input were read.
 
         Raises:
             OSError: If it cannot be written.
@@ -183,7 +204,9 @@ class Report:
         if self.path is None:
             return
         path = Path(self.path)
-        content = self._content(summary, settings, status, message)
+        content = self._content(summary, settings)
+        content |= {"exit_status": status, "message": message}
+        content["state"]["records"] = records
         text = (
             as_html(content)
             if path.suffix == ".html"
@@ -191,17 +214,17 @@ class Report:
         )
         _replace_file(path, text)
 
-    def _content(
-        self, summary: Summary, settings: Mapping[str, t.Any], status: int, message: str | None
-    ) -> dict[str, t.Any]:
+    def _content(self, summary: Summary, settings: Mapping[str, t.Any]) -> dict[str, t.Any]:
         with self._lock:
             sent = [task for task in self._tasks.values() if task.submitted is not None]
+            scenarios, state = self._scenarios.copy(), self._state.copy()
         return {
-            "exit_status": status,
-            "message": message,
-            "started_at": rfc3339(self._started_at),
-            "ended_at": rfc3339(dt.datetime.now(dt.timezone.utc)),
-            "seconds": self._now(),
+            "host": urlsplit(settings.get("api_url", "")).netloc,
+            "started_at": self._started_at,
+            "ended_at": _now(),
+            "seconds": self._seconds(),
+            "scenarios": scenarios,
+            "state": state,
             "streams": {name: c.as_dict() for name, c in summary.streams().items()},
             "tasks": [asdict(task) for task in sent],
             "settings": dict(settings),
@@ -211,9 +234,13 @@ class Report:
             },
         }
 
-    def _now(self) -> float:
+    def _seconds(self) -> float:
         """Return the seconds since the run began."""
         return round(time.monotonic() - self._began, 3)
+
+
+def _now() -> str:
+    return rfc3339(dt.datetime.now(dt.timezone.utc))
 
 
 def _times(

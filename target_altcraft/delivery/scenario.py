@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import typing as t
 
-from target_altcraft.answers import MAY_NOT_LIST
+from target_altcraft.answers import MAY_NOT_LIST, shown_name
 from target_altcraft.errors import Fatal, Refused, TaskError
 
 if t.TYPE_CHECKING:
     from target_altcraft.client import Client
     from target_altcraft.delivery.window import Window
-    from target_altcraft.settings import StreamSettings
+    from target_altcraft.report import Report
+    from target_altcraft.settings import Settings, StreamSettings
 
 logger = logging.getLogger(__name__)
 
 
-def check_scenario(client: Client, stream: StreamSettings, window: Window) -> None:
-    """Make sure that the scenario of a stream exists and is active.
+def check_scenario(
+    client: Client, stream: StreamSettings, window: Window, settings: Settings, report: Report
+) -> None:
+    """Make sure that the scenario of a stream exists and is active; note its name in the report.
 
     Asking changes nothing on the server (developer guide, `workflows/list`), so it is repeated
     like a submit.
@@ -45,6 +48,7 @@ def check_scenario(client: Client, stream: StreamSettings, window: Window) -> No
             f"{where}: there is no scenario with workflow_id {workflow_id}. Nothing of this stream "
             "was sent"
         )
+    report.scenario(stream.name, workflow_id, shown_name(workflow.get("name"), settings.token))
     if not workflow.get("is_active", True):
         raise TaskError(
             f"{where}: the scenario with workflow_id {workflow_id} is not active. Nothing of "
