@@ -201,7 +201,9 @@ def misuse(sandbox: Sandbox) -> None:
     submit(sandbox, [{"data": {"email": "ada@example.com"}}], token="expired")  # noqa: S106
     newest_first = reversed(sandbox.profiles)
     customer = next(each for each in newest_first if each["runs"] == {1: 1, 2: 1})
-    submit(sandbox, [customer["history"][0]["entry"]])
+    first = customer["history"][0]
+    envelope = next(task.envelope for task in sandbox.tasks if task.id == first["task_id"])
+    submit(sandbox, [first["entry"]], **envelope)
     sandbox.add_fault("task:failed,code=500,text=Internal error")
     submit(sandbox, [{"data": {"email": "ada@example.com"}}])
     while any(task.outcome == "running" for task in sandbox.tasks):

@@ -34,7 +34,7 @@ const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), f
 while (walker.nextNode()) {
   const node = walker.currentNode;
   if (["SCRIPT", "STYLE"].includes(node.parentElement.tagName)) continue;
-  for (const word of node.data.matchAll(/\\S+/g)) {
+  for (const word of node.data.matchAll(/[^\\s,]+,?/g)) {
     const range = document.createRange();
     range.setStart(node, word.index);
     range.setEnd(node, word.index + word[0].length);

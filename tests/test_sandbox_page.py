@@ -11,6 +11,17 @@ import typing as t
 
 import pytest
 import requests
+from browser import (
+    DESKTOP,
+    LEGIBLE,
+    PHONE,
+    broken_words,
+    contrast,
+    printed_pages,
+    scroll_bars,
+    seen,
+    sideways,
+)
 from harness import DEADLINE_SECONDS, TOKEN, wait_for
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
@@ -129,6 +140,25 @@ def test_profiles_are_searched_and_cut_where_they_are(sandbox: Sandbox) -> None:
     assert get(sandbox, "_sandbox/profiles/78").json()["fields"][1]["text"] == "77"
     for number in ("0", "10001"):
         assert get(sandbox, f"_sandbox/profiles/{number}").status_code == 404
+
+
+def test_tasks_are_cut_into_pages_where_they_are(sandbox: Sandbox) -> None:
+    for index in range(TASKS + 5):
+        submit(sandbox, customer(f"c{index}"))
+    for query, numbers in (
+        ("", range(105, 5, -1)),
+        ("skip=100", range(5, 0, -1)),
+        ("skip=2&limit=3", range(103, 100, -1)),
+        ("skip=-1&limit=1", [105]),
+        ("limit=-1", []),
+        ("skip=x&limit=x", range(105, 5, -1)),
+        ("skip=105", []),
+        ("limit=1000000000", range(105, 0, -1)),
+        ("outcome=failed", []),
+    ):
+        tasks = get(sandbox, f"_sandbox/overview?{query}").json()["tasks"]
+        assert [row["number"] for row in tasks["rows"]] == list(numbers), query
+        assert tasks["found"] == (0 if "failed" in query else 105)
 
 
 @pytest.mark.parametrize("value", ["x" * 100_000 + "needle", "Straße" + "ß" * 100 + "needle"])
@@ -296,22 +326,40 @@ def test_task_that_went_wrong_says_why_and_can_be_picked_out(sandbox: Sandbox, p
         "422: Bad phone: profile bob@example.com was not imported",
     )
     page.shows("[data-task='3']", "40%", "stuck")
-    page.click("#outcomes button:nth-child(2)")
+    assert page.count("#tasks .trouble") == 3
+    assert page.ask(
+        "getComputedStyle(document.querySelector('.trouble td')).backgroundColor"
+        " != getComputedStyle(document.querySelector('#tasks tr:not(.trouble) td')).backgroundColor"
+    )
+    page.click("#outcomes button:first-child")
     page.until(lambda: page.count("#tasks tbody tr") == 1, "only one task is shown")
     page.shows("#tasks tbody", "failed")
     page.click("#outcomes [aria-pressed=true]")
     page.until(lambda: page.count("#tasks tbody tr") == 4, "all tasks are shown")
 
 
-def test_of_many_tasks_the_newest_are_shown_and_the_others_counted(
-    sandbox: Sandbox, page: Page
-) -> None:
+def test_all_tasks_are_shown_page_by_page(sandbox: Sandbox, page: Page) -> None:
+    sandbox.add_fault("task", "failed", code=500, text="Disk full", after=2, times=1)
     for index in range(TASKS + 30):
         submit(sandbox, customer(f"c{index}"))
-    page.shows("#tasks-more", f"newest {TASKS} tasks; 30 more")
+    page.shows("#tasks-range", f"1 to {TASKS} of {TASKS + 30}")
     assert page.count("#tasks tbody tr") == TASKS
     assert page.text("#tasks tbody tr:first-child").startswith(f"{TASKS + 30} ")
-    page.shows("#profiles-found", f"{TASKS + 30}, newest 100 shown")
+    page.click("#older")
+    page.shows("#tasks-range", f"{TASKS + 1} to {TASKS + 30} of {TASKS + 30}")
+    assert [text.split()[0] for text in page.texts("#tasks tbody tr")] == [
+        str(number) for number in range(30, 0, -1)
+    ]
+    assert page.ask("document.querySelector('#older').disabled")
+    page.click("#outcomes button:first-child")
+    page.until(lambda: page.count("#tasks tbody tr") == 1, "the failed one is found on any page")
+    page.shows("#tasks tbody", "failed", "500: Disk full")
+    page.click("#outcomes [aria-pressed=true]")
+    page.shows("#tasks-range", f"1 to {TASKS} of {TASKS + 30}")
+    page.click("#older")
+    page.click("#newer")
+    page.shows("#tasks-range", f"1 to {TASKS} of {TASKS + 30}")
+    page.shows("#profiles-found", f"{TASKS + 29}, newest 100 shown")
     assert page.ask("document.querySelector('#task-list').offsetHeight") < 600
 
 
@@ -458,34 +506,34 @@ def test_profile_shows_its_history_of_imports(sandbox: Sandbox, page: Page) -> N
     page.until(lambda: not page.count("tr.details"), "the details are closed")
 
 
-def test_customer_who_entered_a_scenario_more_than_once_is_highlighted_and_counted(
+def test_customer_who_got_the_same_entry_twice_is_the_alarm_and_not_one_with_several(
     sandbox: Sandbox, page: Page
 ) -> None:
     submit(sandbox, customer("ada"), customer("bob"), customer("cy"), customer("dan"))
     submit(sandbox, customer("ada"), customer("bob", points=1), workflow_id=2)
     page.shows("#n-runs", "6")
-    assert not page.count("#profiles tr.again")
-    assert page.text("#tile-again") == "0 entered more than once"
+    assert page.text("#tile-alike") == "0 got the same entry twice"
 
-    submit(sandbox, customer("BOB", points=2), customer("cy"))
-    page.shows("#tile-again", "2 entered more than once, 1 with the same entry")
-    page.until(lambda: page.count("#profiles tr.again") == 2, "two rows are highlighted")
-    assert page.count("#profiles tr.profile") == 4
-    page.shows("#profiles tr.again:not(.alike)", "Welcome series \u00d72 Order follow-up")
+    submit(sandbox, customer("BOB", points=2))
+    page.shows("#tile-alike", "0 got the same entry twice 1 entered more than once")
+    page.shows("#profiles", "Welcome series \u00d72 Order follow-up")
+    assert not page.count("#tile-alike.alarm, #profiles .alike, #profiles .chip.bad, .chip.warn")
+
+    submit(sandbox, customer("cy"))
+    page.shows("#tile-alike.alarm", "1 got the same entry twice 2 entered more than once")
     page.shows("#profiles tr.alike", "cy@example.com", "Welcome series \u00d72, 1 the same")
+    assert page.count("#profiles tr.profile") == 4
     assert page.ask(
-        "getComputedStyle(document.querySelector('tr.again td')).backgroundColor"
-        " != getComputedStyle(document.querySelector('tr:not(.again) td')).backgroundColor"
+        "getComputedStyle(document.querySelector('tr.alike td')).backgroundColor != "
+        "getComputedStyle(document.querySelector('.profile:not(.alike) td')).backgroundColor"
     )
 
-    page.click("#tile-again")
-    page.until(lambda: page.count("#profiles tr.profile") == 2, "only these are shown")
-    assert page.text("#profiles-found") == "2 of 4"
-    page.choose("#entered", "alike")
-    page.until(lambda: page.count("#profiles tr.profile") == 1, "only the same entry's")
+    page.click("#tile-alike")
+    page.until(lambda: page.count("#profiles tr.profile") == 1, "only this one is shown")
+    assert page.text("#profiles-found") == "1 of 4"
     page.click("#profiles .toggle")
-    page.shows("tr.details .imports li.again", "2. Welcome series", "the same as import 1")
-    page.click("[data-workflow='1'] .chip.warn")
+    page.shows("tr.details .imports li.alike", "2. Welcome series", "the same as import 1")
+    page.click("[data-workflow='1'] td:nth-child(6) .chip")
     page.until(lambda: page.count("#profiles tr.profile") == 2, "those of the scenario")
 
 
@@ -636,6 +684,8 @@ def test_hostile_text_is_shown_as_text(hostile: Page) -> None:
     page.shows("#n-messages-text", f"messages: {IMAGE}")
     assert_harmless(page)
     assert_in_shape(page)
+    with seen(page.driver, PHONE):
+        assert sideways(page.driver) == []
     page.search("gnp.exe")
     page.until(lambda: page.count("#profiles tr.profile") == 1, "it is found")
     page.click("#profiles .toggle")
@@ -645,6 +695,8 @@ def test_hostile_text_is_shown_as_text(hostile: Page) -> None:
     page.shows("tr.details .subscriptions", IMAGE, SCRIPT)
     page.shows("tr.details .imports", f"messaged by {IMAGE}")
     page.shows("tr.details", "__proto__", "constructor", "for every profile of the task")
+    with seen(page.driver, PHONE):
+        assert sideways(page.driver) == []
     assert_harmless(page)
     assert_in_shape(page)
 
@@ -673,37 +725,96 @@ def test_page_loads_nothing_from_elsewhere(sandbox: Sandbox, page: Page) -> None
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_legible_in_light_and_dark(sandbox: Sandbox, page: Page, scheme: str) -> None:
-    submit(sandbox, customer("ada"), customer("bob"))
-    submit(sandbox, customer("ada"))
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    page.shows("#profiles tr.again", "ada@example.com")
-    ground = page.ask("getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, re.findall(r"\d+", ground))) < 200) is (scheme == "dark")
-    for selector in ("body", ".dim", "td", "th", ".tile.warn", "td .chip", ".chip.ok", ".chip.bad"):
-        assert contrast(page, selector) >= 4.5, selector
+    sandbox.add_fault("task", "failed", code=500, after=2)
+    for _ in range(3):
+        submit(sandbox, customer("ada"), customer("bob"))
+    with seen(page.driver, DESKTOP, scheme=scheme):
+        page.shows("#profiles tr.alike", "ada@example.com")
+        page.shows("#tasks .trouble .reason", "500")
+        ground = page.ask("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", ground))) < 200) is (scheme == "dark")
+        for selector in (
+            "body",
+            ".dim",
+            "td",
+            "th",
+            "#tile-alike",
+            "#tile-alike .dim",
+            "td .chip",
+            ".chip.ok",
+            ".chip.bad",
+            ".trouble .reason",
+        ):
+            assert contrast(page.driver, selector) >= LEGIBLE, selector
 
 
-def contrast(page: Page, selector: str) -> float:
-    """Return the contrast ratio of WCAG between an element's text and what is behind it."""
-    colours = page.ask(
-        """(element => {
-            const behind = [];
-            for (let each = element; each; each = each.parentElement) {
-                behind.push(getComputedStyle(each).backgroundColor);
-            }
-            return [getComputedStyle(element).color, behind.find(each => !each.endsWith(", 0)"))];
-        })(document.querySelector(arguments[0]))""",
-        selector,
+# On a phone, on a screen, on paper
+
+
+@pytest.fixture
+def busy(sandbox: Sandbox, page: Page) -> Page:
+    """The page with something in each of its parts, and a customer's details open."""
+    sandbox.add_fault("task", "failed", code=500, text="Disk full", after=2)
+    for workflow_id in (1, 1, 2):
+        submit(sandbox, subscribed("ada", status="subscribed"), workflow_id=workflow_id)
+    post(sandbox, {"data": {"_fname": "Ada"}})
+    page.click("#profiles .toggle")
+    page.shows("tr.details", "ada@example.com")
+    page.shows("#requests", "error 400")
+    return page
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_nothing_scrolls_sideways(busy: Page, width: int) -> None:
+    with seen(busy.driver, width):
+        assert sideways(busy.driver) == []
+
+
+def test_no_word_breaks_on_a_phone_and_headings_stand_beside_their_values(busy: Page) -> None:
+    with seen(busy.driver, PHONE):
+        assert broken_words(busy.driver) == []
+        shown = busy.ask(
+            "[...document.querySelector('#tasks tbody tr').cells].map(cell =>"
+            " getComputedStyle(cell, '::before').content)"
+        )
+        assert shown[:4] == ['"Task"', "none", '"Profiles"', '"Messaged"']
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_profile_id_is_cut_in_the_middle_and_shown_whole_when_asked(
+    sandbox: Sandbox, busy: Page, width: int
+) -> None:
+    whole = sandbox.profiles[0]["id"]
+    cut = f"{whole[:8]}…{whole[-8:]}"
+    with seen(busy.driver, width):
+        assert busy.text("tr.details .id") == cut
+        assert busy.ask("document.querySelector('.id summary').title") == whole
+        busy.click("tr.details .id summary")
+        busy.shows("tr.details .id", whole)
+        assert sideways(busy.driver) == []
+        assert broken_words(busy.driver) == []
+        busy.driver.switch_to.active_element.send_keys(Keys.ENTER)
+        busy.until(lambda: busy.text("tr.details .id") == cut, "it is cut again")
+
+
+def test_paper_has_all_tasks_and_no_scroll_bars(sandbox: Sandbox, page: Page) -> None:
+    for index in range(2 * TASKS + 30):
+        submit(sandbox, customer(f"c{index}"))
+    page.shows("#tasks-range", f"1 to {TASKS} of")
+    page.driver.execute_script(
+        "addEventListener('beforeprint', () => {"
+        " window.printed = document.querySelectorAll('#tasks tbody tr').length; })"
     )
-    levels = []
-    for colour in colours:
-        channels = [float(number) for number in re.findall(r"[\d.]+", colour)[:3]]
-        if colour.startswith("rgb"):
-            channels = [channel / 255 for channel in channels]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        levels.append(sum(map(float.__mul__, (0.2126, 0.7152, 0.0722), linear)) + 0.05)
-    return max(levels) / min(levels)
+    assert printed_pages(page.driver) > 4
+    assert page.ask("window.printed") == 2 * TASKS + 30
+    page.until(lambda: page.count("#tasks tbody tr") == TASKS, "the screen has its page again")
+    with seen(page.driver, 700, media="print"):
+        assert scroll_bars(page.driver) == []
+        assert sideways(page.driver) == []
+        cut = (
+            "(list => list.scrollHeight > list.clientHeight)(document.querySelector('#task-list'))"
+        )
+        assert not page.ask(cut)
 
 
 # The command

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flask import Response, request
 
-from target_altcraft.sandbox.shown import MAX_PROFILES, Wanted
+from target_altcraft.sandbox.shown import MAX_PROFILES, TASKS, Wanted
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -67,7 +67,13 @@ def add_pages(app: Flask, world: ShownWorld, host: str) -> None:
 
     @app.get(f"{OWN}overview")
     def overview() -> Response:
-        return Response(world.overview_json(request.args.get("outcome", "")), mimetype=_JSON)
+        asked = request.args
+        found = world.overview_json(
+            asked.get("outcome", ""),
+            max(0, asked.get("skip", 0, int)),
+            max(0, asked.get("limit", TASKS, int)),
+        )
+        return Response(found, mimetype=_JSON)
 
     @app.get(f"{OWN}profiles")
     def profiles() -> Response:

@@ -1,7 +1,7 @@
 """What the page shows of a world: rows cut to a legible size, and the search over every value.
 
 The page asks again twice a second, so what it asks for stays small and quick however much the
-sandbox holds: the newest rows, and how many more there are.
+sandbox holds: some rows, and how many there are.
 """
 
 from __future__ import annotations
@@ -82,11 +82,13 @@ class ShownWorld(World):
         # A profile's values as one text, with how many imports it covers: made by the first search.
         self._texts: dict[int, tuple[int, str]] = {}
 
-    def overview_json(self, outcome: str = "") -> bytes:
-        """Return totals, scenarios, the newest tasks and the newest rejected requests.
+    def overview_json(self, outcome: str = "", skip: int = 0, limit: int = TASKS) -> bytes:
+        """Return totals, scenarios, some tasks and the newest rejected requests.
 
         Args:
             outcome: Show tasks with this outcome only.
+            skip: How many of the newest of them to pass over.
+            limit: How many tasks at most, the newest first.
         """
         with self._lock:
             now = time.monotonic()
@@ -113,7 +115,7 @@ class ShownWorld(World):
                     },
                     "workflows": [self._workflow_row(each) for each in self._workflows.values()],
                     "outcomes": Counter(task.outcome for task in tasks),
-                    "tasks": _newest(chosen, TASKS, lambda task: _task_row(task, now)),
+                    "tasks": _newest(chosen, limit, lambda task: _task_row(task, now), skip),
                     "requests": _newest(self._requests.troubles, REQUESTS, self._request_row),
                 }
             )
@@ -274,9 +276,9 @@ def _entered(profile: Profile, wanted: Wanted) -> bool:
 _Row = t.TypeVar("_Row")
 
 
-def _newest(rows: Sequence[_Row], limit: int, row: t.Callable[[_Row], Json]) -> Json:
-    shown = [row(each) for each in itertools.islice(reversed(rows), limit)]
-    return {"rows": shown, "more": len(rows) - len(shown)}
+def _newest(rows: Sequence[_Row], limit: int, row: t.Callable[[_Row], Json], skip: int = 0) -> Json:
+    shown = [row(each) for each in itertools.islice(reversed(rows), skip, skip + limit)]
+    return {"rows": shown, "found": len(rows)}
 
 
 def _channels(amounts: Counter[str]) -> list[tuple[str, int]]:
