@@ -40,6 +40,7 @@ from target_altcraft.route import Output
 from target_altcraft.schemas import mended, prepared
 from target_altcraft.settings_schema import SCHEMA
 from target_altcraft.sink import AltcraftSink, mapping_of
+from target_altcraft.usage import dressed
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,15 +58,9 @@ _NO_COLUMNS: dict[str, t.Any] = {"type": "object", "properties": {}}
 
 
 class TargetAltcraft(Target):
-    """Imports the records of Singer streams as Altcraft profiles and starts a scenario for each.
+    """Imports the records of Singer streams as Altcraft profiles and starts a scenario for each."""
 
-    Records are gathered into batches within the API's limits, several tasks are kept in flight, and
-    STATE is acknowledged once every record before it has been imported.
-
-    ::
-
-        echo "$messages" | target-altcraft --config config.json
-    """
+    # One line: `--about` shows it, and the SDK's layout of that takes no more.
 
     name = "target-altcraft"
     config_jsonschema: t.ClassVar[dict[str, t.Any]] = SCHEMA
@@ -365,20 +360,8 @@ class TargetAltcraft(Target):
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
-        """Return the SDK's command with the option `--check`."""
-        command = super().get_singer_command()
-        command.params.append(
-            click.Option(
-                ["--check"],
-                is_flag=True,
-                help="Look at token, scenarios, files and journal, say what was found, and exit "
-                "with 0 or 1. Reads no input and sends nothing.",
-            )
-        )
-        for option in command.params:
-            if isinstance(option, click.Option) and option.name == "about_format":
-                option.help = "Specify output style for --about, or json for --check"
-        return command
+        """Return the SDK's command with `--check`, `-h` and examples."""
+        return dressed(super().get_singer_command())
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> t.Any:  # noqa: ANN401

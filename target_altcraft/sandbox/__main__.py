@@ -10,6 +10,7 @@ import sys
 import threading
 import typing as t
 import webbrowser
+from importlib.metadata import version
 
 from target_altcraft.sandbox.faults import FaultError, parse_fault
 from target_altcraft.sandbox.scenarios import SetupError, parse_resource, parse_workflow
@@ -31,6 +32,14 @@ if t.TYPE_CHECKING:
 
 _DEFAULT_PORT = 8765
 _MAX_PORT = 65_535
+_EXAMPLES = """\
+Its page shows what has arrived; GET /_sandbox/state has all of it as JSON.
+
+examples:
+  altcraft-sandbox --open
+  altcraft-sandbox --workflow 12:Welcome --workflow 34:Orders:channel=sms
+  altcraft-sandbox --fault submit:http,status=503,times=3 --fault task:failed,after=2
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,9 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="altcraft-sandbox",
         description="A local stand-in for the Altcraft marketing platform.",
-        epilog="Its page shows what has arrived; GET /_sandbox/state has all of it as JSON.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add(
+        "--version",
+        action="version",
+        version=f"%(prog)s v{version('target-altcraft')}",
+        help="say its version and exit",
+    )
     add("--host", default="127.0.0.1", help="loopback only (default: %(default)s)")
     add("--port", type=_port, default=_DEFAULT_PORT, help="0: any (default: %(default)s)")
     add("--token", default=DEFAULT_TOKEN, help="the one let in (default: %(default)s)")
