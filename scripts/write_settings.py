@@ -1,10 +1,10 @@
 """Write what other files say of the settings, from the one place that knows them: the schema.
 
-Between the marks `settings:begin` and `settings:end` of each file stand
+`target-altcraft.yml` is the plugin's definition, in the form of Meltano's hub: what
+`meltano add --from-ref` reads. Between the marks `settings:begin` and `settings:end` stand
 
-* in `meltano.yml` the capabilities and settings of the loader,
-* in `README.md` and `docs/settings.md` the tables of the settings; a page without the marks is
-  left alone.
+* in `meltano.yml` the same capabilities, settings and commands of the loader,
+* in `docs/settings.md` the tables of the settings.
 
     python scripts/write_settings.py           # write them
     python scripts/write_settings.py --check   # exit 1 if one is out of date
@@ -30,13 +30,41 @@ Json = dict[str, t.Any]
 
 ROOT = Path(__file__).resolve().parent.parent
 MELTANO = ROOT / "meltano.yml"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "settings.md")
+DEFINITION = ROOT / "target-altcraft.yml"
+PAGE = ROOT / "docs" / "settings.md"
 BEGIN, END = "settings:begin", "settings:end"
 
 _INDENT = 4  # of a loader's keys in meltano.yml
 _KINDS = {"number": "string"}
 """Meltano's name, where it is not JSON Schema's. Its `decimal` would be the one: Meltano 4.4 cannot
 write one that the environment gives into the configuration file. A text becomes a number here."""
+_UNKNOWN_TO_MELTANO = {"validate-records"}
+"""Capabilities that Meltano's own schema of `meltano.yml` does not take."""
+
+_HEAD = """\
+# The plugin's definition, for `meltano add --from-ref`. Written by `make settings`.
+# pip_url: this folder stands beside that of the Meltano project.
+"""
+_ABOUT: Json = {
+    "name": "target-altcraft",
+    "namespace": "target_altcraft",
+    "variant": "target-altcraft",
+    "label": "Altcraft",
+    "description": "Singer target that imports records as Altcraft profiles and starts a scenario "
+    "for each of them.",
+    "maintenance_status": "beta",
+    "keywords": ["meltano_sdk", "reverse-etl"],
+    "pip_url": "-e ../target-altcraft",
+    "executable": "target-altcraft",
+}
+_USAGE = """\
+Give `api_url` and `token` (best as `TARGET_ALTCRAFT_TOKEN`), and `workflow_id` for each stream
+under `streams`. Altcraft messages subscriptions, not profiles: set `subscriptions` too.
+
+    meltano invoke target-altcraft:check    # token, scenarios, files: sends nothing
+    TARGET_ALTCRAFT_DRY_RUN=true meltano run tap-postgres target-altcraft
+    meltano run tap-postgres target-altcraft
+"""
 
 
 class OutputError(Exception):
@@ -69,15 +97,37 @@ def meltano_setting(name: str, schema: Json) -> Json:
     return setting
 
 
-def meltano_block() -> str:
-    """Return the loader's capabilities and settings as YAML."""
-    block = {
-        "capabilities": [capability.value for capability in TargetAltcraft.capabilities],
+def loader() -> Json:
+    """Return what Meltano must know of the loader, whoever installs it."""
+    capabilities = [capability.value for capability in TargetAltcraft.capabilities]
+    return {
+        "capabilities": [name for name in capabilities if name not in _UNKNOWN_TO_MELTANO],
         "settings_group_validation": [list(SCHEMA["required"])],
         "settings": [meltano_setting(name, schema) for name, schema in advertised().items()],
+        "commands": {
+            "check": {
+                "args": "--config ENV --check",
+                "description": "Look at token, scenarios, files and journal; sends nothing.",
+            }
+        },
     }
-    text = yaml.safe_dump(block, allow_unicode=True, sort_keys=False, width=96)
-    return textwrap.indent(text, " " * _INDENT)
+
+
+def as_yaml(value: Json) -> str:
+    """Return YAML for people, in the order of the keys."""
+    return yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=96)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def tables() -> str:
@@ -154,12 +204,24 @@ def filled(path: Path, block: str) -> str:
     """
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     begins, ends = text.count(BEGIN), text.count(END)
-    if path in PAGES and not begins and not ends:
-        return text
     pattern = re.compile(rf"(^[^\n]*{BEGIN}[^\n]*\n).*?(^[^\n]*{END})", re.DOTALL | re.MULTILINE)
     if begins != 1 or ends != 1 or not pattern.search(text):
         raise OutputError(f"{path.name} must hold {BEGIN} and {END} once each, in this order")
     return pattern.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+
+
+def wanted() -> dict[Path, str]:
+    """Return each file as it should be.
+
+    Raises:
+        OutputError: If one cannot take its settings.
+    """
+    ours = loader()
+    return {
+        MELTANO: filled(MELTANO, textwrap.indent(as_yaml(ours), " " * _INDENT)),
+        DEFINITION: _HEAD + as_yaml({**_ABOUT, **ours, "usage": _USAGE}),
+        PAGE: filled(PAGE, tables()),
+    }
 
 
 def main() -> int:
@@ -167,21 +229,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if outdated")
     check = parser.parse_args().check
-    outdated = []
     try:
-        for path, block in ((MELTANO, meltano_block()), *((page, tables()) for page in PAGES)):
-            wanted = filled(path, block)
-            if wanted and wanted != path.read_text(encoding="utf-8"):
-                outdated.append(str(path.relative_to(ROOT)))
-                if not check:
-                    path.write_text(wanted, encoding="utf-8")
+        outdated = {
+            path: text
+            for path, text in wanted().items()
+            if not path.exists() or text != path.read_text(encoding="utf-8")
+        }
     except OutputError as error:
         print(error, file=sys.stderr)
         return 1
-    names = " and ".join(outdated)
+    names = " and ".join(str(path.relative_to(ROOT)) for path in outdated)
     if check and outdated:
         print(f"out of date: {names}; run scripts/write_settings.py", file=sys.stderr)
         return 1
+    for path, text in outdated.items():
+        path.write_text(text, encoding="utf-8")
     print(f"written: {names}" if outdated else "up to date")
     return 0
 

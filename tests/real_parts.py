@@ -221,6 +221,7 @@ class Pipeline:
 
 README = ROOT / "README.md"
 RECIPES = ROOT / "docs" / "recipes.md"
+DEFINITION = ROOT / "target-altcraft.yml"
 
 TABLES_OF_README = """
 create table customers (
@@ -261,11 +262,17 @@ def bookmarks_of(file: Json) -> dict[str, str]:
     return {name: each["replication-key"] for name, each in metadata.items()}
 
 
+def loader_in(file: Json) -> Json:
+    """What the file says of the target, whose definition `meltano add` brings."""
+    (environment,) = file["environments"]
+    (loader,) = environment["config"]["plugins"]["loaders"]
+    return t.cast("Json", loader)
+
+
 def loader_of(file: Json, folder: Path, crm: Sandbox) -> Json:
     """The target's configuration, with its files in a folder and a sandbox as its server."""
     (folder / "altcraft").mkdir(exist_ok=True)
-    (loader,) = file["plugins"]["loaders"]
-    text = json.dumps(loader["config"]).replace("$MELTANO_PROJECT_ROOT", str(folder))
+    text = json.dumps(loader_in(file)["config"]).replace("$MELTANO_PROJECT_ROOT", str(folder))
     where = {"api_url": crm.url, "poll_interval_seconds": 0.05}
     return t.cast("Json", {**json.loads(text), **where})
 
@@ -384,10 +391,8 @@ class Orchestrated:
 def by_meltano(meltano: Path, tap: Path, folder: Path, file: Json) -> Orchestrated:
     """`meltano run tap-postgres target-altcraft`, by a `meltano.yml` that installs nothing."""
     made = Orchestrated(folder, tap)
-    for plugin in (*file["plugins"]["extractors"], *file["plugins"]["loaders"]):
-        del plugin["pip_url"]
-        plugin["executable"] = str(folder / "bin" / plugin["executable"])
-    (folder / "meltano.yml").write_text(yaml.safe_dump(file), "utf-8")
+    path = folder / "meltano.yml"
+    path.write_text(yaml.safe_dump(file), "utf-8")
     made.command = [str(meltano), "run", "tap-postgres", "target-altcraft"]
     made.at_once = ("--force",)
     made.refusal = "is in use by another run"
@@ -397,6 +402,13 @@ def by_meltano(meltano: Path, tap: Path, folder: Path, file: Json) -> Orchestrat
         "TARGET_ALTCRAFT_TOKEN": TOKEN,
         "COLUMNS": "1000",
     }
+    add = ["add", "--no-install", "--from-ref", str(DEFINITION), "target-altcraft"]
+    subprocess.run([str(meltano), *add], cwd=folder, env=made.env, check=True, timeout=RUN_SECONDS)
+    added = yaml.safe_load(path.read_text("utf-8"))
+    for plugin in (*added["plugins"]["extractors"], *added["plugins"]["loaders"]):
+        del plugin["pip_url"]
+        plugin["executable"] = str(folder / "bin" / plugin["executable"])
+    path.write_text(yaml.safe_dump(added), "utf-8")
     return made
 
 

@@ -39,11 +39,12 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-README, RECIPES, RECOVERY = ROOT / "README.md", DOCS / "recipes.md", DOCS / "recovery.md"
+RECOVERY, TROUBLESHOOTING = DOCS / "recovery.md", DOCS / "troubleshooting.md"
+DEFINITION = ROOT / "target-altcraft.yml"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 FOR_USERS = [page for page in PAGES if page.name not in {"CONTRIBUTING.md", "decisions.md"}]
 
-STREAM_OF_ROW = 100  # the scenario of the first row in README's table of matching modes
+STREAM_OF_ROW = 100  # the scenario of the first row in the table of matching modes
 
 
 def name_of(path: Path) -> str:
@@ -167,7 +168,8 @@ def full_schema() -> dict[str, t.Any]:
 
 
 def loader(text: str) -> dict[str, t.Any]:
-    (plugin,) = yaml.safe_load(text)["plugins"]["loaders"]
+    (environment,) = yaml.safe_load(text)["environments"]
+    (plugin,) = environment["config"]["plugins"]["loaders"]
     return t.cast("dict[str, t.Any]", plugin)
 
 
@@ -187,15 +189,6 @@ def test_every_setting_of_an_example_exists_and_is_right() -> None:
         assert list(misspelt.unknown_names(whole, schema_)) == [], recipe
 
 
-def test_the_page_of_the_settings_has_the_tables_of_the_readme() -> None:
-    pages = [page.read_text(encoding="utf-8") for page in (README, DOCS / "settings.md")]
-    ours, theirs = (
-        text.partition("settings:begin")[2].partition("settings:end")[0] for text in pages
-    )
-    assert ours == theirs
-    assert ours.count("| `") > len(settings_schema.SCHEMA["properties"])
-
-
 _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 # Names in back-ticks that are not settings, by where they come from.
 _OTHER_NAMES = {
@@ -208,8 +201,7 @@ _OTHER_NAMES = {
     *("birth_date", "customer_email", "updated_at", "registered_at", "created_at"),  # columns
     *("order_id", "old_email", "email_profile"),
     *(kind for kinds in KINDS.values() for kind in kinds),  # the sandbox's faults
-    *("killed_task_cleanup_time",),  # Airflow
-    *("pip_url",),  # Meltano
+    *("killed_task_cleanup_time", "pip_url"),  # Airflow, Meltano
     *("missing_key", "no_match_value", "bad_match_value", "bad_date", "stream_map"),  # rejects
     *("bad_attach", "bad_custom_request", "too_large", "not_json"),
 }
@@ -264,7 +256,7 @@ def messages_of(page: Path) -> Iterator[str]:
                 yield from _CODE.findall(row[0])
 
 
-@pytest.mark.parametrize("page", [README, RECOVERY], ids=name_of)
+@pytest.mark.parametrize("page", [TROUBLESHOOTING, RECOVERY], ids=name_of)
 def test_every_message_that_is_explained_is_one_that_is_said(page: Path) -> None:
     ours = set((ROOT / "target_altcraft").rglob("*.py"))
     ours -= set((ROOT / "target_altcraft" / "sandbox").iterdir())
@@ -307,13 +299,14 @@ def test_the_transitions_that_are_told_are_those_of_a_request() -> None:
 
 
 def test_the_faults_that_are_told_are_those_of_the_sandbox() -> None:
-    (rows,) = (table for table in tables_of(README) if table[0] == ["endpoint", "kinds"])
+    page = DOCS / "sandbox.md"
+    (rows,) = (table for table in tables_of(page) if table[0] == ["endpoint", "kinds"])
     calls, tasks = (set(_CODE.findall(row[1])) - {"submit"} for row in rows[1:])
     assert calls == set(KINDS["submit"])
     only_submit = {"no_task_id", "nested_id"}
     assert set(KINDS["submit"]) - only_submit == set(KINDS["status"]) == set(KINDS["list"])
     assert tasks == set(KINDS["task"])
-    shell = "\n".join(block.text for block in blocks_of(README) if block.language == "bash")
+    shell = "\n".join(block.text for block in blocks_of(page) if block.language == "bash")
     faults = re.findall(r"--fault (\S+)", shell)
     assert len(faults) >= 5
     sandbox = Sandbox(port=0)
@@ -540,7 +533,7 @@ def test_the_production_configuration_delivers_and_writes_its_files(
 def test_the_table_of_matching_modes_says_what_is_sent(
     sandbox: Sandbox, deliver: Deliver, adapted: Callable[[dict[str, t.Any]], dict[str, t.Any]]
 ) -> None:
-    (table,) = (table for table in tables_of(README) if table[0][0] == "matching")
+    (table,) = (table for table in tables_of(DOCS / "records.md") if table[0][0] == "matching")
     messages: list[Message] = []
     streams: dict[str, Message] = {}
     expected: dict[str, list[Message]] = {}
@@ -632,7 +625,7 @@ def test_the_script_for_cron_keeps_state_after_good_runs_and_bad_ones(
 
     one, two = record(email="a@example.com"), record(email="b@example.com")
     good = run_with([schema(), one, state(1), two, state(2)])
-    assert good == (0, {"bookmark": 2}, "--config tap.json --catalog catalog.json")
+    assert good == (0, {"bookmark": 2}, "--config tap.json --config ENV --catalog catalog.json")
     bad = run_with([schema(), one, state(3), "broken\n", state(4)])
     assert bad == (1, {"bookmark": 3}, f"{good[2]} --state state.json")
     assert len(sandbox.entries) == 3
@@ -651,32 +644,19 @@ def test_the_script_for_cron_lets_one_run_through_at_a_time(tmp_path: Path) -> N
     assert (tmp_path / "state.json").read_text(encoding="utf-8") == '{"bookmark": 1}'
 
 
-def loader_settings(page: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the settings that each example of a loader defines, with their kinds."""
-    for block in blocks_of(page):
-        if block.part == "meltano":
-            yield (
-                block.recipe,
-                {each["name"]: each["kind"] for each in loader(block.text)["settings"]},
-            )
-        elif block.part == "settings":
-            given = yaml.safe_load(block.text)["settings"]
-            yield block.recipe, {each["name"]: each["kind"] for each in given}
+def defined() -> dict[str, str]:
+    """The settings that Meltano knows of, with their kinds, once the target is added."""
+    definition = yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
+    return {each["name"]: each["kind"] for each in definition["settings"]}
 
 
-def test_every_loader_of_the_documentation_defines_every_brake_as_meltano_yml_does() -> None:
-    whole = loader((ROOT / "meltano.yml").read_text(encoding="utf-8"))
-    kinds = {each["name"]: each["kind"] for each in whole["settings"]}
-    brakes = {name: kinds[name] for name in (*settings_schema.BRAKES, "resend")}
-    examples = [example for page in PAGES for example in loader_settings(page)]
-    assert {recipe for recipe, _ in examples} == {"production", "parts"}
-    for recipe, defined in examples:
-        assert brakes.items() <= defined.items(), recipe
-        assert all(kinds[name] == kind for name, kind in defined.items()), recipe
+def test_a_loader_of_the_documentation_leaves_its_settings_to_the_definition() -> None:
+    loaders = [loader(block.text) for block in BLOCKS if block.part == "meltano"]
+    assert [set(each) for each in loaders] == [{"name", "config"}]
+    assert {*settings_schema.BRAKES, "resend", *loaders[0]["config"]} <= defined().keys()
 
 
-def test_every_variable_of_a_command_is_a_setting_that_the_loaders_define() -> None:
-    defined = {name for page in PAGES for _, names_ in loader_settings(page) for name in names_}
+def test_every_variable_of_a_command_is_a_setting_that_the_definition_has() -> None:
     prefix = settings_module.ENV_PREFIX
     used = {
         variable.lower()
@@ -684,5 +664,5 @@ def test_every_variable_of_a_command_is_a_setting_that_the_loaders_define() -> N
         if block.language == "bash"
         for variable in re.findall(rf"{prefix}(\w+)=", block.text)
     }
-    assert {"dry_run", "baseline", "max_profiles"} <= used
-    assert used - {"api_url"} <= defined
+    assert {"dry_run", "baseline", "max_profiles", "api_url"} <= used
+    assert used <= defined().keys()

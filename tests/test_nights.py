@@ -18,6 +18,7 @@ from real_parts import (
     bookmarks_of,
     by_cron,
     by_meltano,
+    loader_in,
     loader_of,
     production,
     tap_settings,
@@ -162,7 +163,7 @@ def shops(postgres: Postgres) -> list[str]:
 def file_with_shops(url: str, crm: Sandbox, folder: Path) -> Json:
     """README's `meltano.yml`, with a stream for each shop, mapped as its customers are."""
     file = production()
-    (extractor,), (loader,) = file["plugins"]["extractors"], file["plugins"]["loaders"]
+    (extractor,), loader = file["plugins"]["extractors"], loader_in(file)
     config = loader_of(file, folder, crm)
     mapping = config["stream_maps"].pop("public-customers")
     settings = config["streams"].pop("customers")
@@ -189,7 +190,7 @@ def nightly(
 ) -> Orchestrated:
     """The shops' pipeline, by each of the commands that start one."""
     file = file_with_shops(postgres.url, crm, tmp_path)
-    (loader,) = file["plugins"]["loaders"]
+    loader = loader_in(file)
     loader["config"]["batch_size_rows"] = 1
     del loader["config"]["canary_rows"]  # it lets one batch of a stream out at a time
     if request.param == "meltano":

@@ -20,7 +20,8 @@ try:
     from target_altcraft.sandbox.world import DEFAULT_BODY_LIMIT, DEFAULT_TOKEN
 except ModuleNotFoundError as error:
     sys.exit(
-        f"altcraft-sandbox: {error.name} is missing; pip install 'target-altcraft[sandbox]' has it"
+        f"altcraft-sandbox: {error.name} is missing; the extra 'sandbox' has it: in a clone, "
+        "pip install '.[sandbox]'"
     )
 
 if t.TYPE_CHECKING:
