@@ -166,7 +166,7 @@ def test_what_the_package_is_built_from_gets_into_the_container() -> None:
     let_in = {line[1:] for line in lines if line.startswith("!")}
     assert let_in == {
         "pyproject.toml",
-        PROJECT["readme"],
+        "README.md",
         *PROJECT["license-files"],
         "target_altcraft",
     }
