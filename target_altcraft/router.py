@@ -253,7 +253,7 @@ class Router:
         self._lot_bytes += len(entry.body) + len(message)
         if self._lot_bytes >= _LOT_BYTES:
             self.judge_lot()
-        elif len(self._lot) >= _LOT:
+        elif len(self._lot) % _LOT == 0:
             self.judge_lot(may_wait=False)
 
     def _send(self, route: Route, entry: Entry, origin: Origin) -> None:

@@ -64,8 +64,14 @@ def test_moments_of_any_zone_are_their_microseconds() -> None:
 def test_the_fast_road_and_the_slow_one_agree_on_each_moment(text: str) -> None:
     fast = bookmark_bytes(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "_DATE_AND_TIME", "no moment")
+        patch.setattr(versions, "_plain_moment", no_moment)
         assert fast == bookmark_bytes(text)
+    (id_,) = VersionMaker(["id"], "at").ids([{"id": 1, "at": text}])
+    assert id_[:8] == fast
+
+
+def no_moment(_text: str) -> int:
+    raise ValueError
 
 
 @pytest.mark.parametrize(
