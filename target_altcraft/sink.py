@@ -8,6 +8,7 @@ from singer_sdk.exceptions import InvalidRecord, MapExpressionError
 from singer_sdk.sinks import Sink
 
 from target_altcraft.codec import holds_no_number
+from target_altcraft.compiled_maps import compiled
 from target_altcraft.errors import Rejection, TargetError
 from target_altcraft.names import near, visible
 from target_altcraft.profile import without_json
@@ -69,11 +70,12 @@ def mapping_of(stream_map: StreamMap) -> Callable[[dict[str, t.Any]], dict[str, 
         if options is not None and stream_map.flattening_enabled
         else frozenset[str]()
     )
+    mapped_by = compiled(stream_map)
 
     def transform(record: dict[str, t.Any]) -> dict[str, t.Any] | None:
         try:
-            mapped = stream_map.transform(record)
-            if mapped and not objects.isdisjoint(mapped):
+            mapped = mapped_by(record)
+            if objects and mapped and not objects.isdisjoint(mapped):
                 return {k: v for k, v in mapped.items() if v is not None or k not in objects}
         except MapExpressionError as error:
             why = f"a stream map failed: {str(error).rstrip('.')}"

@@ -90,6 +90,12 @@ RELIED_ON = {
     "mapper.RemoveRecordTransform": "72e50f9199ea12e8",
     "mapper.CustomStreamMap.transform": "52eeba72b355b5ab",
     "mapper.CustomStreamMap._eval": "389317fd6fbbdc12",
+    # What is compiled of a stream map, and from where: its rules and its filter.
+    "mapper.CustomStreamMap._init_functions_and_schema": "bf9de492d675eecc",
+    "mapper.CustomStreamMap.get_filter_result": "c9e760f3f494520b",
+    "mapper.CustomStreamMap.functions": "11b566f4cd1831b0",
+    "mapper.StreamMap.flatten_record": "ccb0ee05e2c2b860",
+    "mapper._MapperEval": "4459bd4ba21babb0",
     # The stock validator, for schemas that the compiled one does not know.
     "sinks.core.JSONSchemaValidator.__init__": "17bce4eb0d6684b9",
     # Metrics, and the log: its formatter knows a metric by the arguments of the log call.
