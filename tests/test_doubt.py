@@ -116,6 +116,16 @@ def test_the_doubt_of_one_half_is_that_halfs_alone(nights: Nights, sandbox: Sand
     assert nights.sent() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+def test_halves_that_were_accepted_leave_no_doubt_behind(nights: Nights, sandbox: Sandbox) -> None:
+    messages = [bookmarked(), *(at(n) for n in range(4)), state(NOON)]
+    sandbox.add_fault("submit:reset_after")
+    first = nights.good(messages, batch_size_rows=4)
+    assert len(twice(first)) == 1
+    assert [task.size for task in sandbox.tasks] == [2, 2]
+    nights.good(messages, batch_size_rows=4, resend=True, on_ambiguous_submit="fail")
+    assert nights.sent() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 # A doubt, and then a refusal
 
 

@@ -149,6 +149,21 @@ def test_an_unknown_outcome_fails_the_run_where_the_user_wants_that(
     assert [entry["data"]["id"] for entry in sandbox.entries] == [1, 2]
 
 
+@pytest.mark.parametrize("journal", [None, "journal.sqlite"])
+def test_skip_within_a_run_acts_as_fail(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path, journal: str | None
+) -> None:
+    sandbox.add_fault("submit:reset_after,accept,after=1")
+    settings = {**ONE_AT_A_TIME, "on_ambiguous_submit": "skip"} | (
+        {"journal_path": str(tmp_path / journal)} if journal else {}
+    )
+    result = deliver(two_batches(), settings)
+    assert (result.status, result.bookmarks) == (1, [1])
+    assert "it is unknown whether its 1 profiles were accepted" in result.error
+    assert "on_ambiguous_submit is 'skip'" in result.error
+    assert [entry["data"]["id"] for entry in sandbox.entries] == [1, 2]
+
+
 WITHOUT_ID = "submit:no_task_id,accept"
 
 
@@ -226,6 +241,19 @@ def test_one_loss_in_mid_body_is_repeated_whole(sandbox: Sandbox, deliver: Deliv
     result = deliver(messages)
     assert (result.status, result.bookmarks) == (0, [1]), result.stderr
     assert [task.size for task in sandbox.tasks] == [8_000]
+    assert "twice" not in result.stderr
+
+
+def test_a_second_loss_in_mid_body_is_split_without_a_third_try(
+    sandbox: Sandbox, deliver: Deliver
+) -> None:
+    sandbox.add_fault("submit", "reset_mid_body", times=2)
+    messages = [schema(), *(customer(n, note="x" * 1000) for n in range(8_000)), state(1)]
+    result = deliver(messages)
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    assert [seen.accepted for seen in submits(sandbox)][:3] == [False, False, True]
+    assert max(task.size for task in sandbox.tasks) <= 4_000
+    assert sorted(entry["data"]["id"] for entry in sandbox.entries) == list(range(8_000))
     assert "twice" not in result.stderr
 
 
