@@ -77,6 +77,16 @@ def test_a_resend_interrupted_while_tasks_are_in_flight_sends_nothing_a_third_ti
     assert nights.sent() == sorted([0, 1, 2, 3] * 2)
 
 
+def test_a_resend_sends_also_what_an_earlier_run_left_in_flight(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    sandbox.task_seconds = 0.5
+    nights.stopped(TABLE[:3], accepted(2))
+    result = nights.good(TABLE, resend=True)
+    assert not twice(result)
+    assert nights.sent() == [0, 0, 1, 1, 2, 3]
+
+
 def test_a_run_without_resend_after_an_interrupted_one_sends_nothing(nights: Nights) -> None:
     nights.good(TABLE)
     nights.stopped(TABLE[:3], completed(2), resend=True)
@@ -167,6 +177,14 @@ def test_a_baseline_that_was_killed_is_run_again(nights: Nights, sandbox: Sandbo
     assert sandbox.tasks == []
 
 
+def test_what_a_baseline_took_is_remembered_before_the_state_that_covers_it(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    nights.stopped(TABLE, lambda target: target.states(), baseline=True)
+    nights.good(TABLE)
+    assert sandbox.tasks == []
+
+
 @pytest.mark.parametrize("name", ["resend", "baseline"])
 def test_resend_and_baseline_need_the_journal(nights: Nights, name: str) -> None:
     result = nights.run(TABLE, journal_path=None, **{name: True})
@@ -215,14 +233,17 @@ def test_under_another_mapping_what_was_in_flight_is_matched_by_key_and_bookmark
     assert nights.sent() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("kind", ["scenario", "stream map"])
 def test_under_another_mapping_what_was_in_doubt_is_still_in_doubt(
-    nights: Nights, sandbox: Sandbox
+    nights: Nights, sandbox: Sandbox, kind: str
 ) -> None:
+    other = OTHER_MAPPINGS[kind]
     sandbox.add_fault("submit:timeout,accept")
     nights.stopped(TABLE[:2], lambda _: len(sandbox.tasks) == 1)
-    stopped = nights.run(TABLE, workflow_id=2, on_ambiguous_submit="fail")
+    stopped = nights.run(TABLE, on_ambiguous_submit="fail", **other)
     assert (stopped.status, stopped.states) == (1, [])
-    result = nights.good(TABLE, workflow_id=2)
+    assert nights.sent() == [0]
+    result = nights.good(TABLE, **other)
     assert len(twice(result)) == 1
     assert nights.sent() == [0, 0, 1, 2, 3]
 
@@ -321,21 +342,32 @@ def test_what_is_in_doubt_stops_the_run_that_wants_that_until_a_setting_gets_pas
     assert nights.sent() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("is_an_earlier_runs", [False, True])
 def test_what_a_failed_task_did_not_import_is_no_doubt(
-    nights: Nights, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    nights: Nights,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_an_earlier_runs: bool,
 ) -> None:
     sandbox.add_fault("task:failed,code=422,text=Broken")
-    report = Task.report
+    report, runs_on = Task.report, is_an_earlier_runs
 
     def with_results(task: Task, now: float) -> dict[str, t.Any]:
         data = report(task, now)
+        if runs_on:
+            return {"status": "running", "progress": 0}
         if data["status"] == "failed":
             data["result"]["result"] = [{}, {"error": 422}, {"profile_id": "f" * 24}, {}]
         return data
 
     monkeypatch.setattr(Task, "report", with_results)
-    first = nights.run(TABLE, batch_size_rows=4)
-    assert first.status == 1
+    if is_an_earlier_runs:
+        nights.stopped(TABLE, accepted(1), batch_size_rows=4)
+        runs_on = False
+    found = nights.run(TABLE, batch_size_rows=4)
+    assert (found.status, found.states) == (1, [])
+    assert "failed" in found.error
     result = nights.good(TABLE, batch_size_rows=4)
     (warning,) = twice(result)
     assert "its 3 profiles" in warning
@@ -443,6 +475,17 @@ def test_versions_at_the_greatest_bookmark_are_never_forgotten(nights: Nights) -
     age(nights, 400)
     nights.good([bookmarked(), at(2), at(3), state("end")], **KEEP)
     assert nights.sent() == [1, 2, 3]
+
+
+def test_versions_at_the_greatest_bookmark_outlast_later_runs_that_saw_older_ones(
+    nights: Nights,
+) -> None:
+    newest = [bookmarked(), at(1, EVENING), state("end")]
+    nights.good(newest, **KEEP)
+    age(nights, 400)
+    nights.good([bookmarked(), at(2, MORNING), state("late")], **KEEP)
+    nights.good(newest, **KEEP)
+    assert nights.sent() == [1, 2]
 
 
 @pytest.mark.parametrize("how", ["changed", "never"])
