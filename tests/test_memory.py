@@ -268,6 +268,34 @@ def test_a_reject_that_no_state_covered_is_rejected_anew(nights: Nights, tmp_pat
     assert path.read_text(encoding="utf-8").count('"RECORD"') == 2
 
 
+def test_a_reject_behind_the_last_state_is_rejected_anew(nights: Nights, tmp_path: Path) -> None:
+    path = tmp_path / "rejects"
+    messages = [bookmarked(), at(1, MORNING), state(MORNING), at(2, email=None)]
+    for _ in range(2):
+        result = nights.good(messages, rejects_path=str(path))
+        assert "rejected before" not in result.stderr
+    assert path.read_text(encoding="utf-8").count('"RECORD"') == 2
+
+
+def test_a_reject_is_judged_anew_under_other_settings(
+    nights: Nights, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "rejects"
+    sandbox.fail_where = lambda entry: entry["data"]["id"] == 2 and "city" not in entry["data"]
+    messages = [bookmarked(), at(1), at(2), at(3, email=None), state(NOON)]
+    for _ in range(2):
+        same = nights.good(messages, rejects_path=str(path))
+    assert "rejected before: 2" in same.stderr
+    assert path.read_text(encoding="utf-8").count('"RECORD"') == 2
+    maps = {"customers": {"city": "'Perm'"}}
+    other = nights.good(messages, rejects_path=str(path), stream_maps=maps)
+    assert "rejected before" not in other.stderr
+    again = nights.good(messages, rejects_path=str(path), stream_maps=maps)
+    assert "rejected before: 1" in again.stderr
+    assert path.read_text(encoding="utf-8").count('"RECORD"') == 3
+    assert [profile["fields"]["id"] for profile in sandbox.profiles] == [1, 2]
+
+
 def test_what_was_rejected_before_counts_as_rejected(nights: Nights, tmp_path: Path) -> None:
     settings = {"rejects_path": str(tmp_path / "rejects")}
     messages = [bookmarked(), *(at(n, email=None) for n in range(3)), at(9), state(NOON)]

@@ -229,6 +229,20 @@ def test_a_replayed_reject_is_not_sent_twice_also_on_a_stream_that_is_always_sen
     assert nights.sent() == [1, 2, 2], "rejected once, replayed once"
 
 
+def test_a_reject_that_stands_twice_in_the_file_is_sent_once_however_often_it_is_replayed(
+    nights: Nights, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.fail_where = lambda entry: entry["data"]["id"] == 2
+    path = tmp_path / "rejects"
+    for _ in range(2):  # an `always` stream rejects it anew every night
+        nights.good([unbookmarked(), *said(at(1), at(2))], rejects_path=str(path))
+    sandbox.fail_where = None
+    assert path.read_text(encoding="utf-8").count('"RECORD"') == 2
+    for _ in range(3):
+        nights.good(rejects_of(path))
+    assert nights.sent() == [1, 1, 2, 2, 2], "rejected twice, replayed once"
+
+
 # changed
 
 
