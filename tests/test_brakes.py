@@ -443,6 +443,23 @@ def test_one_customer_in_several_streams_is_served_in_order_all_the_same(
         assert served == [n for n, _, each in steps if each == who]
 
 
+def test_a_batch_that_waits_for_the_first_profiles_keeps_its_customers_later_ones_waiting(
+    sandbox: Sandbox, deliver: Deliver
+) -> None:
+    sandbox.task_seconds = lambda number, _: 0.6 if number == 1 else 0.0
+    messages = [
+        schema("a"),
+        schema("b"),
+        customer(1, "a"),
+        customer(2, "a", email="ann@example.com"),
+        customer(3, "b", email="Ann@example.com"),
+        state(1),
+    ]
+    result = deliver(messages, {"canary_rows": 1, "batch_size_rows": 1})
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    assert submitted(sandbox) == [1, 2, 3]
+
+
 def test_a_broken_line_while_the_first_profiles_are_out_loses_no_full_batch(
     sandbox: Sandbox, deliver: Deliver
 ) -> None:

@@ -1,4 +1,4 @@
-"""Killed, or out of space, at any single write of the files that a run keeps."""
+"""What is on disk when: killed, or out of space, at any write of the files that a run keeps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.sandbox import Sandbox
 
-SOURCE = Path(__file__).with_name("broken_writes.c")
+BROKEN_WRITES = Path(__file__).with_name("broken_writes.c")
+SYNCED = Path(__file__).with_name("synced.c")
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 POINTS = os.environ.get("SOAK_WRITES", "5")
 """How many writes of a run are broken, spread evenly over it; "all" for each."""
@@ -38,13 +39,19 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def compiled(source: Path, folder: Path) -> Path:
+    """Return a library to be preloaded."""
+    library = folder / f"{source.stem}.so"
+    assert COMPILER
+    command = [COMPILER, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
 @pytest.fixture(scope="module")
 def breaking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """A fork server whose children count their writes."""
-    library = tmp_path_factory.mktemp("library") / "broken_writes.so"
-    assert COMPILER
-    command = [COMPILER, "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
-    subprocess.run(command, check=True)
+    library = compiled(BROKEN_WRITES, tmp_path_factory.mktemp("library"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(library))
         server = ForkServer()
@@ -298,3 +305,31 @@ def test_a_limit_on_the_size_of_files_ends_the_run_with_one_message(
     nights.good(messages, batch_size_rows=100)
     assert set(nights.sent()) == set(range(900))
     assert len(nights.sent()) <= 900 + 100
+
+
+@pytest.mark.parametrize("head", [bookmarked(), unbookmarked()], ids=["new_version", "always"])
+def test_nothing_goes_out_before_what_it_rests_on_is_on_disk(
+    breakable: Breakable, sandbox: Sandbox, tmp_path: Path, head: Message
+) -> None:
+    library, log = compiled(SYNCED, tmp_path), tmp_path / "events"
+    sandbox.fail_where = lambda entry: entry["data"]["id"] == 2
+    env = {
+        "LD_PRELOAD": str(library),
+        "EVENTS_UNDER": str(breakable.files),
+        "EVENTS_LOG": str(log),
+    }
+    messages = [head, at(1), at(2), state(1)]
+    result = run(messages, breakable.settings, tmp_path, env=env)
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    events = [line.split(" ") for line in log.read_text(encoding="ascii").splitlines()]
+    written = {name for event, name in events if event == "w"}
+    assert written == {"journal.sqlite", "rejects", "receipts"}
+    assert {"n", "o"} <= {event for event, _ in events}
+    unsynced = set[str]()
+    for event, name in events:
+        if event == "w":
+            unsynced.add(name)
+        elif event == "s":
+            unsynced.discard(name)
+        else:
+            assert not unsynced, events
