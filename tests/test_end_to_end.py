@@ -101,6 +101,19 @@ def test_bodies_keep_to_the_byte_budget_and_use_it(sandbox: Sandbox, deliver: De
     assert all(size >= 8_000_000 for size in full)
 
 
+def test_the_taps_lines_are_held_only_where_a_rejects_file_needs_them(
+    sandbox: Sandbox, deliver: Deliver, tmp_path: Path
+) -> None:
+    messages = [schema(), *(customer(n, note="x" * 1000) for n in range(200)), state(1)]
+    settings = {"batch_size_bytes": 50_000, "stream_maps": {"customers": {"note": None}}}
+    assert deliver(messages, settings).status == 0
+    assert [task.size for task in sandbox.tasks] == [200]
+    rejecting = {**settings, "rejects_path": str(tmp_path / "rejects")}
+    assert deliver(messages, rejecting).status == 0
+    assert max(task.size for task in sandbox.tasks[1:]) < 50
+    assert sum(task.size for task in sandbox.tasks) == 400
+
+
 def test_numbers_dates_nulls_and_sdc_columns_arrive_as_promised(
     sandbox: Sandbox, deliver: Deliver
 ) -> None:

@@ -158,6 +158,16 @@ def test_rows_behind_the_last_state_of_a_tap_that_died_are_not_sent_again(nights
     assert nights.sent() == [1, 2, 2, 3, 3, 4], "skipped in the next run only"
 
 
+def test_of_one_batch_what_lies_before_the_last_state_is_sent_again_and_the_rest_is_not(
+    nights: Nights,
+) -> None:
+    table = [unbookmarked(), at(1), at(2), state("covers 2"), at(3), at(4)]
+    first = nights.good(table, batch_size_rows=4)
+    assert (first.bookmarks, len(nights.sandbox.tasks)) == (["covers 2"], 1)
+    nights.good([*table, state("end")], batch_size_rows=4)
+    assert nights.sent() == [1, 1, 2, 2, 3, 4]
+
+
 def test_an_input_without_any_state_is_sent_again(nights: Nights) -> None:
     for _ in range(2):
         nights.good([unbookmarked(), at(1), at(2)])

@@ -491,11 +491,11 @@ def test_versions_at_the_greatest_bookmark_outlast_later_runs_that_saw_older_one
 @pytest.mark.parametrize("how", ["changed", "never"])
 def test_versions_of_kinds_that_go_by_key_are_never_forgotten(nights: Nights, how: str) -> None:
     nights.good(TABLE, send_again=how, **KEEP)
-    for _ in range(2):
+    for number in (8, 9):
         age(nights, 400)
-        nights.good([bookmarked(), state("end")], send_again=how, **KEEP)
+        nights.good([bookmarked(), at(number, EVENING), state("end")], send_again=how, **KEEP)
     nights.good(TABLE, send_again=how, **KEEP)
-    assert nights.sent() == [0, 1, 2, 3]
+    assert nights.sent() == [0, 1, 2, 3, 8, 9]
 
 
 def test_without_the_setting_nothing_is_forgotten(nights: Nights) -> None:
