@@ -414,6 +414,13 @@ def test_no_profile_value_and_no_token_is_logged_at_debug(deliver: Deliver) -> N
         assert private not in result.stderr
 
 
+def test_a_token_that_stands_in_the_name_of_a_stream_is_masked(deliver: Deliver) -> None:
+    result = deliver([schema(f"list-{TOKEN}"), customer(1, f"list-{TOKEN}"), state(1)])
+    assert (result.status, result.bookmarks) == (0, [1])
+    assert "stream 'list-***'" in result.stderr
+    assert TOKEN not in result.stderr
+
+
 def test_the_netrc_file_is_never_used(sandbox: Sandbox, deliver: Deliver, tmp_path: Path) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login a password b\n", encoding="utf-8")

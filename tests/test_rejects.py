@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from harness import TargetProcess, customer, lines, record, schema, state
 
+from target_altcraft.sandbox.task import Task
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -356,6 +358,32 @@ def test_no_value_and_no_token_is_said_of_any_fault(
     assert result.status == 1
     for private in ("example.com", "Ann", config["token"]):
         assert private not in result.stderr
+
+
+@pytest.mark.parametrize("sets_aside", [True, False])
+def test_what_altcraft_says_of_single_profiles_stands_in_the_rejects_file_alone(
+    deliver: Deliver,
+    files: dict[str, t.Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    sets_aside: bool,
+) -> None:
+    def with_words(task: Task, _now: float) -> dict[str, t.Any]:
+        words = {name: f"{name} of Ann" for name in ("error", "error_text", "error_debug")}
+        items = [words, *({"profile_id": "f" * 24} for _ in range(task.size - 1))]
+        return {"status": "completed", "result": {"error": 0, "result": items}}
+
+    monkeypatch.setattr(Task, "report", with_words)
+    report = tmp_path / "report.json"
+    settings = {"report_path": str(report)} | (files if sets_aside else {})
+    env = {"TARGET_ALTCRAFT_LOGLEVEL": "DEBUG"}
+    result = deliver([schema(), customer(1), customer(2), state(1)], settings, env=env)
+    assert result.status == (0 if sets_aside else 1), result.stderr
+    assert "Ann" not in result.stderr
+    assert "Ann" not in report.read_text(encoding="utf-8")
+    if sets_aside:
+        assert "error_debug of Ann" in Path(files["rejects_path"]).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["rejects_path", "receipts_path", "journal_path", "report_path"])
