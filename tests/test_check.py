@@ -171,6 +171,12 @@ def test_a_refused_token_is_a_fault_and_is_not_shown(sandbox: Sandbox, checked: 
     assert len(sandbox.requests) == 1  # the others would be refused too
 
 
+def test_no_line_of_another_library_is_logged_at_debug(checked: Check) -> None:
+    result = checked({"token": "tok-of-somebody"}, env={"TARGET_ALTCRAFT_LOGLEVEL": "DEBUG"})
+    assert result.status == 1
+    assert "urllib3" not in result.stderr
+
+
 def test_every_fault_of_scenarios_is_told_at_once(checked: Check) -> None:
     streams = {
         "customers": {"workflow_id": 1},

@@ -8,7 +8,7 @@ import typing as t
 from contextlib import closing
 
 import pytest
-from harness import schema, state
+from harness import schema, state, wait_for
 from nights import (
     EVENING,
     MISSING_TASK_SECONDS,
@@ -384,6 +384,32 @@ def test_a_stuck_task_of_an_earlier_run_is_asked_about_once_more_and_then_in_dou
     calls = nights.calls("status")
     assert nights.run(TABLE, **settings, on_ambiguous_submit="fail").status == 1
     assert nights.calls("status") == calls, "what was found out is kept"
+
+
+def test_tasks_of_an_earlier_run_are_awaited_within_max_in_flight(
+    nights: Nights, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, runs_on = Task.report, True
+
+    def held(task: Task, now: float) -> dict[str, t.Any]:
+        return {"status": "running", "progress": 0} if runs_on else report(task, now)
+
+    monkeypatch.setattr(Task, "report", held)
+    nights.stopped(TABLE[:5], accepted(4))
+    before = [len(task.polls) for task in sandbox.tasks]
+
+    def asked() -> list[int]:
+        return [len(task.polls) - n for task, n in zip(sandbox.tasks, before, strict=True)]
+
+    with nights.start(max_in_flight=2) as target:
+        target.feed(TABLE)
+        wait_for(lambda: sum(asked()) >= 8, "the tasks are asked about again and again")
+        assert sum(map(bool, asked())) == 2
+        runs_on = False
+        target.close_input()
+        result = target.wait()
+    assert (result.status, result.bookmarks[-1]) == (0, "end"), result.stderr
+    assert nights.sent() == [0, 1, 2, 3]
 
 
 def test_a_task_that_answers_otherwise_when_asked_again_costs_the_profiles_id(
