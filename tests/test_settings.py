@@ -469,6 +469,7 @@ BAD: list[tuple[str, t.Any, str]] = [
     ("canary_rows", 0, "must be at least 1"),
     ("canary_rows", "2.5", "must be of type integer"),
     ("receipts_path", "", "must not be empty"),
+    ("journal_path", "", "must not be empty"),
     ("journal_path", ["x"], "must be of type string"),
     ("report_path", "out/report.pdf", "must end in .html or .json"),
     ("check_workflow", "perhaps", "must be of type boolean"),
@@ -509,6 +510,11 @@ BAD: list[tuple[str, t.Any, str]] = [
     ("resend", 1, "must be of type boolean or array"),
     ("baseline", "", "must be of type boolean or array"),
     ("token", "", "must not be empty"),
+    *(
+        (name, 31_536_001, "must be at most 31536000")
+        for name in RUN_SETTINGS
+        if "_seconds" in name
+    ),
 ]
 
 
