@@ -414,6 +414,19 @@ def test_no_profile_value_and_no_token_is_logged_at_debug(deliver: Deliver) -> N
         assert private not in result.stderr
 
 
+def test_an_error_of_our_own_is_named_without_its_words(deliver: Deliver) -> None:
+    code = (
+        "import target_altcraft.batch as b\n"
+        "b.OpenBatches.add = lambda batches, stream, entry, origin: int(entry.identity)\n"
+        "from target_altcraft.__main__ import main; main()"
+    )
+    command, env = (sys.executable, "-c", code), {"TARGET_ALTCRAFT_LOGLEVEL": "DEBUG"}
+    result = deliver([schema(), customer(1)], command=command, env=env)
+    assert (result.status, result.states) == (1, [])
+    assert "internal error, ValueError at " in result.error
+    assert "example.com" not in result.stderr
+
+
 def test_a_token_that_stands_in_the_name_of_a_stream_is_masked(deliver: Deliver) -> None:
     result = deliver([schema(f"list-{TOKEN}"), customer(1, f"list-{TOKEN}"), state(1)])
     assert (result.status, result.bookmarks) == (0, [1])
