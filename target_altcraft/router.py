@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 _LOT, _MOST = 500, 5000
 """Records of a lot: as a rule, and while the journal is busy."""
 _LOT_BYTES = 4_000_000
-"""A lot of so many bytes is judged at once."""
+"""A lot of so many bytes, of the tap's lines and of entries, is judged at once."""
 _JUDGED_EVERY = 1000
 """After so many records the streams are judged by what was rejected of them."""
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
@@ -235,10 +235,10 @@ class Router:
         if memory is None and rejection is None and not self._keeps_origins:
             self._send(route, entry, NO_ORIGIN)
             return
-        whole, number = self._line()
-        message = b""
-        if self._keeps_message:
-            message = whole if line is None else line()
+        text, number = self._line()
+        if line is not None:
+            text = line()
+        message = text if self._keeps_message else b""
         key = b""
         if self._keeps_key:
             key = encode_text({name: mapped[name] for name in route.keys})
@@ -250,7 +250,7 @@ class Router:
             return
         self._lot.append(Arrival(record, entry, message, key, self.place, number, rejection))
         self._lot_routes.append(route)
-        self._lot_bytes += len(entry.body) + len(message)
+        self._lot_bytes += len(entry.body) + len(text)  # the record itself waits with it
         if self._lot_bytes >= _LOT_BYTES:
             self.judge_lot()
         elif len(self._lot) % _LOT == 0:

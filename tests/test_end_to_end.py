@@ -237,6 +237,35 @@ def test_batch_files_take_the_same_way_as_records(
     assert max(task.size for task in sandbox.tasks) == 4
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_with_a_journal_large_rows_of_a_batch_file_are_not_held_by_the_hundred(
+    deliver: Deliver, tmp_path: Path
+) -> None:
+    """The journal is asked about lots of a thousand rows, or less if they are large."""
+    code = (
+        "import atexit, sys\n"
+        "peak = lambda: [line for line in open('/proc/self/status') if 'VmHWM' in line][0]\n"
+        "atexit.register(lambda: sys.stderr.write(peak()))\n"
+        "from target_altcraft.__main__ import main; main()"
+    )
+    peaks = []
+    for count in (90, 900):
+        rows = tmp_path / f"rows-{count}.jsonl"
+        texts = (json.dumps(customer(n, note="x" * 100_000)["record"]) for n in range(count))
+        rows.write_text("\n".join(texts), encoding="ascii")
+        manifest = {"encoding": {"format": "jsonl"}, "manifest": [f"file://{rows}"]}
+        settings = {
+            "journal_path": str(tmp_path / f"journal-{count}"),
+            "stream_maps": {"customers": {"note": None}},
+        }
+        messages = [schema(), {"type": "BATCH", "stream": "customers", **manifest}, state(1)]
+        result = deliver(messages, settings, command=(sys.executable, "-c", code))
+        assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("VmHWM")]
+        peaks.append(int(line.split()[1]))
+    assert peaks[1] - peaks[0] < 40_000, "kilobytes; the larger file has 81,000 more"
+
+
 def test_stream_maps_name_the_stream_that_settings_speak_of(
     sandbox: Sandbox, deliver: Deliver
 ) -> None:
