@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -690,6 +691,29 @@ def test_connection_closed_after_the_body_leaves_the_outcome_open() -> None:
         exchange.connection.shutdown(socket.SHUT_RDWR)
 
     failed(OutcomeUnknown, close)
+
+
+def test_answer_that_comes_by_drops_is_not_awaited_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("target_altcraft.client._TIMEOUTS_OF_AN_ANSWER", 0.5)
+    gone, drops, most = threading.Event(), list[bytes](), 500
+
+    def drip(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.connection.sendall(b"HTTP/1.1 200 X\r\nContent-Length: 5000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while len(drops) < most and not gone.wait(0.02):
+                exchange.connection.sendall(b" ")
+                drops.append(b" ")
+
+    with Server(drip) as server:
+        try:
+            with pytest.raises(OutcomeUnknown, match="the answer broke off"):
+                submitted(server, request_timeout_seconds=2)
+            assert 0 < len(drops) < most
+        finally:
+            gone.set()
 
 
 def breaks_off(content: bytes, status: int = 200) -> Step:
