@@ -167,7 +167,7 @@ class Pipeline:
         """Do what is due while the input is read; called before each wait for it."""
         self._window.check()
         self._window.send_parked()
-        self.router.judge_lot(may_wait=False)
+        self.router.judge_lot()
         self._batches.close_aged()
         self._progress.tick()
 

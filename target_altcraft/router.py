@@ -42,8 +42,8 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOT, _MOST = 500, 5000
-"""Records of a lot: as a rule, and while the journal is busy."""
+_LOT = 500
+"""Records of a lot: many for one question to the journal, few enough to stay near the processor."""
 _LOT_BYTES = 4_000_000
 """A lot of so many bytes, of the tap's lines and of entries, is judged at once."""
 _JUDGED_EVERY = 1000
@@ -251,10 +251,8 @@ class Router:
         self._lot.append(Arrival(record, entry, message, key, self.place, number, rejection))
         self._lot_routes.append(route)
         self._lot_bytes += len(entry.body) + len(text)  # the record itself waits with it
-        if self._lot_bytes >= _LOT_BYTES:
+        if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
             self.judge_lot()
-        elif len(self._lot) % _LOT == 0:
-            self.judge_lot(may_wait=False)
 
     def _send(self, route: Route, entry: Entry, origin: Origin) -> None:
         """Put an entry into its stream's batch.
@@ -293,11 +291,10 @@ class Router:
         if self._outcomes.memory is not None:
             self._settled.append(batch)
 
-    def judge_lot(self, *, may_wait: bool = True) -> None:
-        """Ask the journal about the records that wait; or let more gather while it is busy."""
-        memory, lot = self._outcomes.memory, self._lot
-        is_put_off = not may_wait and len(lot) < _MOST and memory is not None and memory.is_busy
-        if is_put_off or not lot:
+    def judge_lot(self) -> None:
+        """Ask the journal about the records that wait, and do what it says."""
+        lot = self._lot
+        if not lot:
             return
         routes, states = self._lot_routes, self._lot_states
         self._lot, self._lot_routes, self._lot_states, self._lot_bytes = [], [], [], 0

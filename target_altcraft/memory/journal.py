@@ -211,11 +211,6 @@ class Journal:
                 db.execute("COMMIT")
             self._owes_a_commit = False
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether somebody holds the lock, so that who asks has to wait."""
-        return self._lock.locked()
-
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Hold the lock, to ask only.

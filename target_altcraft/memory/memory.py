@@ -155,11 +155,6 @@ class Memory:
                 name,
             )
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether who asks has to wait for somebody who writes."""
-        return self._journal.is_busy
-
     def stream(self, name: str) -> StreamMemory:
         """Return what is remembered of a stream that was entered."""
         return self._streams[name]

@@ -11,28 +11,44 @@ from target_altcraft.memory.versions import BOOKMARK_BYTES, VERSION_BYTES, bookm
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BITS = 21
-_NUMBERS = struct.Struct(f">{BOOKMARK_BYTES}xI{VERSION_BYTES - BOOKMARK_BYTES - 4}x").iter_unpack
-"""The first four bytes of a key's digest."""
+_SLOT_BITS = 21
+_MOST_DISPLACED = 1 << 16
+_NUMBERS = struct.Struct(f">{BOOKMARK_BYTES}xQ{VERSION_BYTES - BOOKMARK_BYTES - 8}x").iter_unpack
+"""The first eight bytes of a key's digest."""
 
 
 class NotedKeys:
-    """Marks for keys that a run has met: one that was noted is known, another seldom seems so.
+    """The keys that a run has met, in four megabytes whatever comes.
 
-    Two megabytes, whatever comes; of a run of millions of records most seem known in the end.
+    One that was noted is known; another seems so once in 65,536 times. Of some half a million keys
+    on there is no room for more: then all seem to be known.
+
+    A key has a slot, and leaves sixteen bits there; where the slot is taken, elsewhere.
     """
 
     def __init__(self) -> None:
-        self._marks = bytearray(1 << _BITS)
+        self._prints = memoryview(bytearray(2 << _SLOT_BITS)).cast("H")
+        self._displaced: set[int] = set()
 
-    def note(self, versions: Sequence[bytes]) -> bytes:
-        """Note the keys of versions; return for each a 1 if it had been noted before, else a 0."""
-        marks = self._marks
-        places = [number >> (32 - _BITS) for (number,) in _NUMBERS(b"".join(versions))]
-        were_noted = bytes(map(marks.__getitem__, places))
-        for place in places:
-            marks[place] = 1
-        return were_noted
+    def note(self, versions: Sequence[bytes]) -> list[bool]:
+        """Note the keys of versions; return for each whether it is known to have been noted."""
+        if len(self._displaced) > _MOST_DISPLACED:
+            return [True] * len(versions)
+        prints, displaced = self._prints, self._displaced
+        known = []
+        for (number,) in _NUMBERS(b"".join(versions)):
+            slot, print_ = number >> (64 - _SLOT_BITS), number & 0xFFFF or 1
+            found = prints[slot]
+            if not found:
+                prints[slot] = print_
+                known.append(False)
+            elif found == print_:
+                known.append(True)
+            else:
+                name = slot << 16 | print_
+                known.append(name in displaced)
+                displaced.add(name)
+        return known
 
 
 class Questions:
