@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from target_altcraft import codec
 from target_altcraft.codec import decode_json, encode_json, to_text, to_utc
 from target_altcraft.errors import Rejection
 from target_altcraft.profile import NO_ORIGIN, EntryPlan, Origin
@@ -299,6 +300,27 @@ def test_text_that_is_a_date_becomes_utc_where_another_text_may_stand() -> None:
 )
 def test_date_with_an_impossible_part_is_rejected(value: str) -> None:
     assert rejection({"email": "a@b.example", "born": value}, {"born": DATE}).code == "bad_date"
+
+
+@given(
+    st.from_regex(
+        r"20\d\d-[01]\d-[0-3]\d[Tt ][0-2]\d:[0-6]\d(:[0-6]\d)?"
+        r"([.,](\d{0,8}|\d,\d))?( ?(Z|z|[+-][0-2]\d:?[0-6]?\d?|-| |\.1|1))?",
+        fullmatch=True,
+    )
+)
+@example("2024-05-06T12:00:15,25+01:00")
+@example("2024-05-06T12:00:15.25,3+01:00")
+@example("2024-05-06T12:00:15.+01:00")
+@example("0001-01-01T00:30:15+01:00")
+def test_a_date_time_put_together_is_the_one_read_as_a_whole(text: str) -> None:
+    def result(of: t.Callable[[str], str]) -> str | type[Exception]:
+        try:
+            return of(text)
+        except (ValueError, OverflowError) as error:
+            return type(error)
+
+    assert result(to_utc) == result(codec._read_to_utc)  # noqa: SLF001 - what it must agree with
 
 
 @settings(deadline=None)
