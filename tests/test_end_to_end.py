@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from harness import COMMAND, TOKEN, customer, lines, record, run, schema, state
 
+from target_altcraft.sandbox.task import Task
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -443,17 +445,29 @@ def test_no_profile_value_and_no_token_is_logged_at_debug(deliver: Deliver) -> N
         assert private not in result.stderr
 
 
-def test_an_error_of_our_own_is_named_without_its_words(deliver: Deliver) -> None:
+def test_errors_of_our_own_are_named_without_their_words(
+    sandbox: Sandbox, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = Task.report
+
+    def both(task: Task, now: float) -> dict[str, t.Any]:
+        is_over = len(sandbox.tasks) == 2
+        return report(task, now) if is_over else {"status": "running", "progress": 0}
+
+    monkeypatch.setattr(Task, "report", both)
     code = (
-        "import target_altcraft.batch as b\n"
-        "b.OpenBatches.add = lambda batches, stream, entry, origin: int(entry.identity)\n"
+        "import target_altcraft.outcomes as o\n"
+        "o.Outcomes.completed = lambda outcomes, request, *rest: int('Ann')\n"
         "from target_altcraft.__main__ import main; main()"
     )
     command, env = (sys.executable, "-c", code), {"TARGET_ALTCRAFT_LOGLEVEL": "DEBUG"}
-    result = deliver([schema(), customer(1)], command=command, env=env)
+    messages = [schema(), customer(1), customer(2), state(1)]
+    result = deliver(messages, {"batch_size_rows": 1}, command=command, env=env)
     assert (result.status, result.states) == (1, [])
-    assert "internal error, ValueError at " in result.error
-    assert "example.com" not in result.stderr
+    assert len(result.errors) == 2
+    assert "and also: ValueError" in result.errors
+    assert "internal error, ValueError at " in result.errors[-1]
+    assert "Ann" not in result.stderr
 
 
 def test_a_token_that_stands_in_the_name_of_a_stream_is_masked(deliver: Deliver) -> None:

@@ -185,6 +185,12 @@ def test_max_profiles_stops_before_the_batch_that_would_pass_it(
     assert result.bookmarks[-1] in {2, 3}
 
 
+def test_as_many_as_max_profiles_are_sent(sandbox: Sandbox, deliver: Deliver) -> None:
+    messages = [schema(), *map(customer, range(10)), state(1)]
+    result = deliver(messages, {"batch_size_rows": 2, "max_profiles": 10})
+    assert (result.status, result.bookmarks, len(sandbox.entries)) == (0, [1], 10)
+
+
 def random_messages(rng: random.Random) -> Iterator[dict[str, t.Any]]:
     """Yield several streams whose customers come again, with a STATE now and then."""
     streams = ["customers", "orders", "visits"]
