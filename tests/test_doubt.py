@@ -254,6 +254,18 @@ def test_what_such_a_host_took_holds_for_the_rest_of_the_run(
     assert any("set batch_size_bytes" in line for line in result.log("WARNING"))
 
 
+def test_after_a_doubt_whose_halves_passed_no_larger_body_is_tried(
+    sandbox: Sandbox, deliver: Deliver
+) -> None:
+    sandbox.add_fault("submit:reset_after")
+    messages = [schema(), *(customer(n) for n in range(6000)), state(1)]
+    result = deliver(messages, {"batch_size_bytes": 75_000, "max_in_flight": 1})
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    sizes = [task.body_bytes for task in sandbox.tasks]
+    assert max(sizes) == max(sizes[:2])
+    assert len(twice(result)) == 1
+
+
 def test_giving_up_on_such_a_host_names_batch_size_bytes(
     sandbox: Sandbox, deliver: Deliver
 ) -> None:

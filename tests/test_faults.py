@@ -318,6 +318,16 @@ def test_a_status_call_that_fails_never_fails_the_task(
     assert [entry["data"]["id"] for entry in sandbox.entries] == [1, 2]
 
 
+def test_a_status_call_without_an_answer_does_not_outlast_the_tasks_time_out(
+    sandbox: Sandbox, deliver: Deliver
+) -> None:
+    sandbox.add_fault("status", "timeout", times=None)
+    settings = {"request_timeout_seconds": 600, "task_timeout_seconds": 1}
+    result = deliver(two_batches(), settings)
+    assert (result.status, result.states) == (1, [])
+    assert "has not ended within task_timeout_seconds (1)" in result.error
+
+
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_refused_token_ends_the_polling(sandbox: Sandbox, deliver: Deliver, code: int) -> None:
     sandbox.add_fault("status", "error", code=code, times=None)

@@ -125,6 +125,20 @@ def test_a_second_signal_ends_the_run_at_once(
     assert result.states == []
 
 
+def test_a_call_without_an_answer_does_not_hold_up_the_end(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    sandbox.add_fault("status", "timeout", times=None)
+    settings = {**config, "request_timeout_seconds": 600, "shutdown_seconds": 0}
+    with TargetProcess({**settings, "batch_size_rows": 1}, tmp_path) as target:
+        target.feed([schema(), customer(1), state(1)])
+        wait_for(lambda: sandbox.tasks and sandbox.tasks[0].polls, "its status is asked for")
+        target.terminate()
+        result = target.wait()
+    assert result.status == 128 + signal.SIGTERM
+    assert "abandoned: stream 'customers', batch 1" in result.stderr
+
+
 def test_a_second_signal_at_the_same_moment_is_the_same_wish(
     sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
 ) -> None:
