@@ -18,9 +18,10 @@ from functools import lru_cache
 import msgspec
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+_encode_lines = msgspec.json.Encoder(decimal_format="number").encode_lines
 _encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 decode_line = msgspec.json.Decoder(float_hook=Decimal).decode
 """Fast, but it does not know half surrogate pairs; see `decode_json`."""
@@ -89,6 +90,14 @@ def encode_text(value: object) -> bytes:
         return _encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, default=str).encode()
+
+
+def encode_each(values: Sequence[object]) -> list[bytes]:
+    """Return the JSON of each of many values that must be written whatever they hold."""
+    try:
+        return _encode_lines(values).split(b"\n")[:-1]  # JSON has no bare line end in a text
+    except UnicodeEncodeError:
+        return [encode_text(value) for value in values]
 
 
 def rfc3339(moment: dt.datetime, timespec: str = "seconds") -> str:

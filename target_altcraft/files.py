@@ -77,7 +77,8 @@ class JsonLines:
         """Append lines; they are on disk when this returns.
 
         Args:
-            lines: Without their line ends. They are taken and written in lots of about a megabyte.
+            lines: Each one line, or several, without the end of the last. They are taken and
+                written in lots of about a megabyte.
 
         Raises:
             OutputError: If they cannot be written; some of them may have been.

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import threading
 import typing as t
+from itertools import compress
 
 from target_altcraft.brakes import Brakes
 from target_altcraft.codec import decode_json
@@ -179,14 +180,12 @@ class Outcomes:
         )
         request.set_aside = len(bad)
         if self.receipts is not None and items is not None:
+            good = [position not in bad for position in range(len(origins))]
             self.receipts.add(
                 stream,
                 request.task_id,
-                [
-                    (origin.key, str(item["profile_id"]))
-                    for position, (origin, item) in enumerate(zip(origins, items, strict=True))
-                    if position not in bad
-                ],
+                [origin.key for origin in compress(origins, good)],
+                [str(item["profile_id"]) for item in compress(items, good)],
             )
         try:
             request.completed(tuple(bad))
@@ -298,4 +297,4 @@ class Outcomes:
         item = leftover.results[position] if leftover.results is not None else None
         found = item.get("profile_id") if isinstance(item, dict) else None
         profile_id = None if found is None else str(found)
-        self.receipts.add(stream, leftover.task_id, [(origin.key, profile_id)])
+        self.receipts.add(stream, leftover.task_id, [origin.key], [profile_id])

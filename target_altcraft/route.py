@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from target_altcraft.codec import encode_text
 from target_altcraft.memory.versions import VersionMaker, digest, stable_json
 from target_altcraft.profile import EntryPlan
 
@@ -49,7 +50,8 @@ class Route:
     transform: Callable[[dict[str, t.Any]], dict[str, t.Any] | None] | None
     check: Callable[[dict[str, t.Any]], None]
     plan: EntryPlan
-    keys: Sequence[str]
+    key_json: Callable[[Mapping[str, t.Any]], bytes]
+    """Returns the key properties of a mapped record as JSON."""
     versions: VersionMaker | None
     memory: StreamMemory | None
     mapping: int
@@ -85,7 +87,7 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
         transform=output.transform,
         check=output.check,
         plan=plan,
-        keys=output.keys,
+        key_json=_key_json(output.keys),
         versions=versions,
         memory=remembered,
         mapping=0 if remembered is None else remembered.row.mapping,
@@ -99,6 +101,15 @@ def marks_deleted(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().casefold() not in _NOT_DELETED
     return bool(value)
+
+
+def _key_json(names: Sequence[str]) -> Callable[[Mapping[str, t.Any]], bytes]:
+    """Return a function that returns these columns of a record as JSON."""
+    if len(names) == 1:  # the usual case, without an object for each record
+        (name,) = names
+        start = b"{" + encode_text(name) + b":"
+        return lambda record: start + encode_text(record[name]) + b"}"
+    return lambda record: encode_text({name: record[name] for name in names})
 
 
 def _mapping(stream: StreamSettings, output: Output, plan: EntryPlan) -> bytes:

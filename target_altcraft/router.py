@@ -14,7 +14,6 @@ from collections import Counter, deque
 import msgspec
 
 from target_altcraft import undeliverable
-from target_altcraft.codec import encode_text
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, SettingsError
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
@@ -241,7 +240,7 @@ class Router:
         message = text if self._keeps_message else b""
         key = b""
         if self._keeps_key:
-            key = encode_text({name: mapped[name] for name in route.keys})
+            key = route.key_json(mapped)
         if memory is None:
             if not self._doubts.sends_replay(route.name, rejection, number):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
