@@ -90,7 +90,7 @@ class Pipeline:
             self.outcomes,
             self._batches,
             self._checkpoints,
-            line=lambda: (reader.line, reader.line_number),
+            input_=reader,
             check_scenario=self._check_scenario,
             wait=self._window.wait,
         )

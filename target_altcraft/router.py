@@ -59,6 +59,13 @@ class _State(t.NamedTuple):
     place: int
 
 
+class Input(t.Protocol):
+    """What is read: the line that is being handled, and its number."""
+
+    line: bytes
+    line_number: int
+
+
 class Router:
     """Decides what becomes of each record of the input.
 
@@ -70,7 +77,7 @@ class Router:
         outcomes: Where it is written down what becomes of records.
         batches: Where records go that are to be sent.
         checkpoints: Where each STATE goes.
-        line: Returns the line of the input that is being handled, and its number.
+        input_: Tells the line that is being handled.
         check_scenario: Called before the first record of a stream is batched.
         wait: Called to wait until something has happened.
     """
@@ -82,7 +89,7 @@ class Router:
         batches: OpenBatches,
         checkpoints: Checkpoints,
         *,
-        line: Callable[[], tuple[bytes, int]],
+        input_: Input,
         check_scenario: Callable[[StreamSettings], None],
         wait: Callable[[], None],
     ) -> None:
@@ -96,7 +103,7 @@ class Router:
         self._summary = outcomes.summary
         self._batches = batches
         self._checkpoints = checkpoints
-        self._line = line
+        self._input = input_
         self._check_scenario = check_scenario
         self._doubts = Doubts(settings.on_ambiguous_submit)
         self._wait = wait
@@ -126,7 +133,7 @@ class Router:
         self.judge_lot()
         self._routes[tap_stream] = [self._route(tap_stream, output) for output in outputs]
         if self._outcomes.rejects is not None:
-            self._outcomes.rejects.schema(tap_stream, self._line()[0])
+            self._outcomes.rejects.schema(tap_stream, self._input.line)
 
     def streams_read(self) -> set[str]:
         """Return the output streams that the tap has read: a record came, or a STATE behind them.
@@ -182,9 +189,9 @@ class Router:
         try:
             routes = self._routes[tap_stream]
         except (KeyError, TypeError):
-            raise undeliverable.without_schema(tap_stream, self._line()[1]) from None
+            raise undeliverable.without_schema(tap_stream, self._input.line_number) from None
         if not isinstance(record, dict):
-            raise undeliverable.not_an_object(tap_stream, self._line()[1])
+            raise undeliverable.not_an_object(tap_stream, self._input.line_number)
         rejection = rejection_of(message) if "rejection" in message else None
         if rejection is not None:
             self.saw_replays = True
@@ -208,7 +215,7 @@ class Router:
             except RecursionError:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 origin = Origin(self._message(line))
-                self._set_aside(route, origin, too_deep, self._line()[1])
+                self._set_aside(route, origin, too_deep, self._input.line_number)
         if self.place % _JUDGED_EVERY == 0:
             self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot_routes))
 
@@ -232,11 +239,10 @@ class Router:
         entry = route.plan.entry(mapped)
         memory = route.memory
         if memory is None and rejection is None and not self._keeps_origins:
-            self._send(route, entry, NO_ORIGIN)
+            self._send(route, entry, NO_ORIGIN, self._input.line_number)
             return
-        text, number = self._line()
-        if line is not None:
-            text = line()
+        number = self._input.line_number
+        text = self._message(line)
         message = text if self._keeps_message else b""
         key = b""
         if self._keeps_key:
@@ -245,7 +251,7 @@ class Router:
             if not self._doubts.sends_replay(route.name, rejection, number):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
-            self._send(route, entry, Origin(message, key))
+            self._send(route, entry, Origin(message, key), number)
             return
         self._lot.append(Arrival(record, entry, message, key, self.place, number, rejection))
         self._lot_routes.append(route)
@@ -253,22 +259,28 @@ class Router:
         if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
             self.judge_lot()
 
-    def _send(self, route: Route, entry: Entry, origin: Origin) -> None:
-        """Put an entry into its stream's batch.
+    def _send_arrival(self, route: Route, arrival: Arrival) -> None:
+        """Send a record that the journal lets pass."""
+        self._send(route, arrival.entry, arrival.origin(route.mapping), arrival.line_number)
 
-        Raises:
-            Rejection: If no request could hold it.
-        """
+    def _send(self, route: Route, entry: Entry, origin: Origin, line_number: int) -> None:
+        """Put an entry into its stream's batch; set it aside if no request could hold it."""
         if route.name not in self._checked:
             self._checked.add(route.name)
             self._check_scenario(route.settings)
-        self._batches.add(route.settings, entry, origin)
+        try:
+            self._batches.add(route.settings, entry, origin)
+        except Rejection as rejection:
+            self._set_aside(route, origin, rejection, line_number)
+            if route.memory is not None:
+                route.memory.settled([origin.version])
+            return
         if entry.subscribed:
             self._summary.subscribed[route.name] += 1
 
     def _message(self, line: Callable[[], bytes] | None) -> bytes:
         """Return the RECORD message as the rejects file wants it."""
-        return self._line()[0] if line is None else line()
+        return self._input.line if line is None else line()
 
     # STATE
 
@@ -305,7 +317,12 @@ class Router:
             for behind, state in (*((each.behind, each) for each in states), (len(lot), None)):
                 begin = position
                 while position < behind:
-                    self._follow(routes[position], lot[position], judgements[position])
+                    route, arrival = routes[position], lot[position]
+                    judgement = judgements[position]
+                    if judgement is SEND and arrival.rejection is None:
+                        self._send_arrival(route, arrival)
+                    elif judgement != DELIVERED_BEFORE:
+                        self._follow(route, arrival, judgement)
                     position += 1
                 if state is not None:
                     waiting.subtract(route.name for route in routes[begin:behind])
@@ -345,13 +362,6 @@ class Router:
 
     def _follow(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Do what a judgement says."""
-        if judgement is SEND and arrival.rejection is None:
-            self._send_or_set_aside(route, arrival)
-        elif judgement != DELIVERED_BEFORE:
-            self._follow_particular(route, arrival, judgement)
-
-    def _follow_particular(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
-        """Do what a judgement says that is not the usual one."""
         memory = t.cast("StreamMemory", route.memory)
         origin = arrival.origin(route.mapping)
         while judgement.verdict is Verdict.WAIT:
@@ -384,25 +394,16 @@ class Router:
             if not sends and not is_about:  # what is taken as delivered is an earlier version
                 memory.take_leftover_as_delivered(doubted, leftover.mapping)
                 memory.settled([arrival.version])
-                self._follow_particular(route, arrival, *memory.judge([arrival]))
+                self._follow(route, arrival, *memory.judge([arrival]))
                 return
         else:
             sends = self._doubts.sends_replay(route.name, arrival.rejection, arrival.line_number)
         if sends:
-            self._send_or_set_aside(route, arrival)
+            self._send_arrival(route, arrival)
             return
         memory.take_as_delivered([arrival])
         self._summary.skip(route.name, TAKEN_AS_DELIVERED)
         memory.settled([arrival.version])
-
-    def _send_or_set_aside(self, route: Route, arrival: Arrival) -> None:
-        """Put a record that the journal lets pass into its batch, if a request can hold it."""
-        origin = arrival.origin(route.mapping)
-        try:
-            self._send(route, arrival.entry, origin)
-        except Rejection as rejection:
-            self._set_aside(route, origin, rejection, arrival.line_number)
-            t.cast("StreamMemory", route.memory).settled([arrival.version])
 
     # Rejects
 
@@ -422,11 +423,11 @@ class Router:
                 (id_,) = route.versions.ids([record])
                 version = id_ + bytes(ENTRY_BYTES)  # there is no entry
                 if not is_replay and route.memory.was_rejected_before(version, record):
-                    self._count_rejected_before(route, self._line()[1])
+                    self._count_rejected_before(route, self._input.line_number)
                     return
                 mapping = route.memory.row.mapping
                 origin = msgspec.structs.replace(origin, version=version, mapping=mapping)
-        self._set_aside(route, origin, rejection, self._line()[1])
+        self._set_aside(route, origin, rejection, self._input.line_number)
 
     def _set_aside(
         self, route: Route, origin: Origin, rejection: Rejection, line_number: int
