@@ -73,6 +73,9 @@ class Outcomes:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._accepted: set[str] = set()  # streams
+        self._received: dict[
+            tuple[str, str | None], tuple[StreamSettings, list[bytes], list[str | None]]
+        ] = {}  # by stream and task; of the reader's thread
 
     def close(self) -> None:
         """Close the files."""
@@ -291,10 +294,21 @@ class Outcomes:
     def receive_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, position: int
     ) -> None:
-        """Write the receipt of a record that a task of an earlier run imported."""
-        if self.receipts is None:
-            return
+        """Note the receipt of a record that a task of an earlier run imported."""
         item = leftover.results[position] if leftover.results is not None else None
         found = item.get("profile_id") if isinstance(item, dict) else None
-        profile_id = None if found is None else str(found)
-        self.receipts.add(stream, leftover.task_id, [origin.key], [profile_id])
+        group = stream.name, leftover.task_id
+        _, keys, profile_ids = self._received.setdefault(group, (stream, [], []))
+        keys.append(origin.key)
+        profile_ids.append(None if found is None else str(found))
+
+    def write_received(self) -> None:
+        """Write the receipts that were noted: a record with one may be covered by a STATE then.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        if self.receipts is not None:
+            for (_, task_id), (stream, keys, profile_ids) in self._received.items():
+                self.receipts.add(stream, task_id, keys, profile_ids)
+        self._received.clear()

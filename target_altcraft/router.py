@@ -324,6 +324,7 @@ class Router:
                     elif judgement != DELIVERED_BEFORE:
                         self._follow(route, arrival, judgement)
                     position += 1
+                self._outcomes.write_received()
                 if state is not None:
                     waiting.subtract(route.name for route in routes[begin:behind])
                     self._outcomes.brakes.judge_all(waiting)

@@ -25,6 +25,7 @@ from real_parts import (
     Pipeline,
     block,
     by_meltano,
+    loader_in,
     loader_of,
     production,
     tap_settings,
@@ -66,8 +67,8 @@ def deep_merged(one: t.Any, other: t.Any) -> t.Any:
 
 def changes() -> tuple[Json, Json]:
     """What the recipe adds to the configuration of tap and target."""
-    plugins = yaml.safe_load(block(RECIPES, "yaml recipe=machines changes"))["plugins"]
-    return plugins["extractors"][0]["config"], plugins["loaders"][0]["config"]
+    file = yaml.safe_load(block(RECIPES, "yaml recipe=machines changes"))
+    return file["plugins"]["extractors"][0]["config"], loader_in(file)["config"]
 
 
 # The tasks of the recipe, by Meltano
@@ -117,7 +118,7 @@ def machines(
         folder = tmp_path / f"machine-{part}"
         (folder / "altcraft" / f"part-{part}").mkdir(parents=True)
         file = production()
-        (extractor,), (loader,) = file["plugins"]["extractors"], file["plugins"]["loaders"]
+        (extractor,), loader = file["plugins"]["extractors"], loader_in(file)
         loader["config"] = deep_merged(loader["config"], of_target)
         loader["config"] = {**loader_of(file, folder, crm), "batch_size_rows": 1}
         del loader["config"]["canary_rows"]  # it lets one batch of a stream out at a time
