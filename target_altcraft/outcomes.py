@@ -16,7 +16,6 @@ from target_altcraft.errors import TaskError
 from target_altcraft.memory.judgement import Verdict
 from target_altcraft.memory.memory import Memory
 from target_altcraft.memory.sent import Sent
-from target_altcraft.memory.versions import source_digest
 from target_altcraft.receipts import Receipts
 from target_altcraft.rejects import Reject, Rejects
 from target_altcraft.report import Report
@@ -269,8 +268,7 @@ class Outcomes:
                 if not origin.version:
                     continue
                 with contextlib.suppress(RecursionError):  # it is rejected again, then
-                    source = source_digest(decode_json(origin.message)["record"])
-                    memory.remember_rejected(origin, source)
+                    memory.remember_rejected(origin, decode_json(origin.message)["record"])
 
     def reject_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, position: int

@@ -79,7 +79,7 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
             stream,
             _mapping(stream, output, plan),
             has_key=versions.has_key,
-            has_bookmark=bookmark is not None,
+            bookmark=bookmark,
         )
     return Route(
         name=output.name,

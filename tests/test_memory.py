@@ -271,6 +271,15 @@ def test_a_record_at_the_bookmark_that_cannot_be_delivered_is_rejected_once(
     assert text.count('"RECORD"') == 2, "a changed row is judged anew"
 
 
+def test_a_reject_whose_bookmark_is_spelled_otherwise_is_the_same(
+    nights: Nights, tmp_path: Path
+) -> None:
+    path = tmp_path / "rejects"
+    for moment in (NOON, NOON.replace("Z", "+00:00"), NOON.replace("Z", ".000Z")):
+        nights.good([bookmarked(), at(2, moment, email=None), state(NOON)], rejects_path=str(path))
+    assert path.read_text(encoding="utf-8").count('"RECORD"') == 1
+
+
 def test_a_reject_that_no_state_covered_is_rejected_anew(nights: Nights, tmp_path: Path) -> None:
     path = tmp_path / "rejects"
     for _ in range(2):

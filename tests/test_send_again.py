@@ -308,6 +308,19 @@ def test_what_changed_while_its_key_was_in_flight_at_a_crash_is_not_lost(
     assert cities(nights) == ["Perm", "Omsk"]
 
 
+def test_an_earlier_version_that_a_crash_left_is_not_taken_for_the_last_one(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    both = [unbookmarked(), at(1, city="Perm"), at(1, city="Omsk")]
+    sandbox.task_seconds = 0.5
+    nights.stopped(both[:2], accepted(1), **CHANGED)
+    sandbox.task_seconds = 0
+    nights.stopped(both, completed(1), **CHANGED)
+    for messages in (both, [both[0], both[2]]):
+        nights.good([*messages, state(1)], **CHANGED)
+    assert cities(nights) == ["Perm", "Omsk"]
+
+
 # never
 
 

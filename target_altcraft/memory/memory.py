@@ -33,7 +33,7 @@ class Memory:
     ::
 
         memory = Memory(settings)
-        stream = memory.enter(customers, mapping, has_key=True, has_bookmark=True)
+        stream = memory.enter(customers, mapping, has_key=True, bookmark="updated_at")
         stream.judge(arrivals)
         memory.end_well({"customers"}, is_replay=False, covered=1200)
 
@@ -63,7 +63,7 @@ class Memory:
         self._streams: dict[str, StreamMemory] = {}
 
     def enter(
-        self, stream: StreamSettings, mapping: bytes, *, has_key: bool, has_bookmark: bool
+        self, stream: StreamSettings, mapping: bytes, *, has_key: bool, bookmark: str | None
     ) -> StreamMemory:
         """Return what is remembered of a stream whose SCHEMA has come.
 
@@ -71,12 +71,12 @@ class Memory:
             stream: The stream's settings.
             mapping: Digest of how its records become entries.
             has_key: Whether it has key properties.
-            has_bookmark: Whether it has exactly one bookmark column.
+            bookmark: Its one bookmark column; None if there is none, or several.
 
         Raises:
             SettingsError: If the settings do not fit what is remembered.
         """
-        how: SendAgain = stream.send_again or ("new_version" if has_bookmark else "always")
+        how: SendAgain = stream.send_again or ("new_version" if bookmark is not None else "always")
         self._check_setting(stream.name, how, has_key=has_key)
         row = self._remembered.stream(stream.name, mapping, by_key=how in _BY_KEY)
         before = self._streams.get(stream.name)
@@ -91,6 +91,7 @@ class Memory:
             stream,
             how,
             has_key=has_key,
+            bookmark=bookmark,
             leftovers=[left for left in self.leftovers.all if left.stream == row.id],
             boundary=None if how == "always" else self._remembered.boundary(row.id, stream),
             is_baseline=self._settings.baselines(stream.name),

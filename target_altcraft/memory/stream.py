@@ -46,6 +46,7 @@ class StreamMemory:
         settings: The stream's settings.
         send_again: When a key that was delivered goes out again.
         has_key: Whether the stream's records have key properties; else versions are counted.
+        bookmark: Its one bookmark column; None if there is none.
         leftovers: What earlier runs left of the stream.
         boundary: What format 1 knew of its greatest bookmark.
         is_baseline: Whether everything that comes is taken as delivered.
@@ -62,6 +63,7 @@ class StreamMemory:
         send_again: SendAgain,
         *,
         has_key: bool,
+        bookmark: str | None,
         leftovers: Sequence[Leftover] = (),
         boundary: format1.Boundary | None = None,
         is_baseline: bool = False,
@@ -79,6 +81,7 @@ class StreamMemory:
         self._remembered = remembered
         self._questions = Questions(row.greatest, noted, by_key=self.by_key)
         self._settings = settings
+        self._bookmark = bookmark
         since = row.resend_since or 0  # a resend sends again what was done before it began
         self._leftovers = StreamLeftovers(
             [left for left in leftovers if left.is_doubtful or left.run >= since],
@@ -255,7 +258,8 @@ class StreamMemory:
             self.known_before += 1
             return Verdict.NOT_CHANGED if self.send_again == "changed" else Verdict.DELIVERED_BEFORE
         if self._boundary is not None and self._boundary.knows(arrival.record, arrival.version):
-            self._adopt(arrival)
+            self.known_before += 1
+            self.take_as_delivered([arrival])
             return Verdict.DELIVERED_BEFORE
         if arrival.rejection is None and self._is_among(rejected, arrival.record):
             return Verdict.REJECTED_BEFORE
@@ -279,18 +283,20 @@ class StreamMemory:
         while found := self._leftovers.take(arrival.version, old):
             leftover, position = found
             is_same = self.is_about(leftover, position, arrival)
-            if leftover.is_doubtful and (is_same or match is not None):
-                is_newer = any(each.run > leftover.run for each in known)
-                if not (is_newer if self.by_key else match is not None):
-                    self._sending(arrival.version)
-                    return Judgement(Verdict.DOUBT, leftover, position, tuple(received))
+            is_newer = any(each.run > leftover.run for each in known)
+            is_known = is_newer if self.by_key else match is not None
+            if leftover.is_doubtful and (is_same or match is not None) and not is_known:
+                self._sending(arrival.version)
+                return Judgement(Verdict.DOUBT, leftover, position, tuple(received))
             leftover.versions[position] = SETTLED
             if leftover.is_doubtful:
                 continue  # it was delivered since, or the row is another one now
             if position not in leftover.faults:
                 received.append((leftover, position))
                 if is_same and match is None:
-                    self._adopt(arrival)
+                    self.known_before += 1
+                    if not (self.by_key and is_newer):  # that is the key's last version
+                        self.take_as_delivered([arrival])
                     return Judgement(Verdict.DELIVERED_BEFORE, received=tuple(received))
             elif is_same:
                 return Judgement(Verdict.FAULT, leftover, position, tuple(received))
@@ -321,11 +327,6 @@ class StreamMemory:
             or self.send_again == "never"
             or entry_of(leftover.versions[position]) == entry_of(arrival.version)
         )
-
-    def _adopt(self, arrival: Arrival) -> None:
-        """Remember as a version what was known in another way."""
-        self.known_before += 1
-        self.take_as_delivered([arrival])
 
     def _take_baseline(self, arrivals: Sequence[Arrival], judgements: list[Judgement]) -> None:
         if not self._is_baseline:
@@ -409,12 +410,15 @@ class StreamMemory:
     def _is_among(
         self, rejected: Collection[tuple[bytes, int]], record: Mapping[str, t.Any]
     ) -> bool:
-        return bool(rejected) and (source_digest(record), self.row.mapping) in rejected
+        return (
+            bool(rejected) and (source_digest(record, self._bookmark), self.row.mapping) in rejected
+        )
 
-    def remember_rejected(self, origin: Origin, source: bytes) -> None:
+    def remember_rejected(self, origin: Origin, record: Mapping[str, t.Any]) -> None:
         """Note a rejected record, so that it is not rejected anew every night."""
         if self.send_again == "new_version" and self._remembered.may_write:
             id_ = id_of(origin.version)
+            source = source_digest(record, self._bookmark)
             self._remembered.reject(self.row.id, origin.mapping, id_, source, origin.place)
 
     def _copy(self, place: int) -> bytes:

@@ -274,9 +274,15 @@ def _digests(texts: Iterable[bytes], new: Callable[[], blake2b]) -> list[bytes]:
     return found
 
 
-def source_digest(record: Mapping[str, t.Any]) -> bytes:
-    """Return a digest of the source row, to tell whether a rejected record has changed."""
+def source_digest(record: Mapping[str, t.Any], bookmark: str | None) -> bytes:
+    """Return a digest of the source row, to tell whether a rejected record has changed.
+
+    Args:
+        record: As the tap sent it.
+        bookmark: The bookmark's column: it is compared apart, in one spelling.
+    """
     row = source_row(record)
+    row.pop(bookmark or "", None)
     text = stable_json(row)
     if b"null" in text and holds_no_number(row):  # NaN is not null
         text = json.dumps(row, sort_keys=True, default=str).encode()
