@@ -216,6 +216,7 @@ class Router:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 origin = Origin(self._message(line))
                 self._set_aside(route, origin, too_deep, self._input.line_number)
+        self._judge_full_lot()  # not where an error would be taken for this record's own
         if self.place % _JUDGED_EVERY == 0:
             self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot_routes))
 
@@ -226,7 +227,7 @@ class Router:
         rejection: Mapping[str, t.Any] | None,
         line: Callable[[], bytes] | None,
     ) -> None:
-        """Map and serialise a record, and send it if the journal does not know it.
+        """Map and serialise a record; send it, or let it wait for the journal's word.
 
         Raises:
             Rejection: If it cannot be delivered.
@@ -256,8 +257,6 @@ class Router:
         self._lot.append(Arrival(record, entry, message, key, self.place, number, rejection))
         self._lot_routes.append(route)
         self._lot_bytes += len(entry.body) + len(text)  # the record itself waits with it
-        if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
-            self.judge_lot()
 
     def _send_arrival(self, route: Route, arrival: Arrival) -> None:
         """Send a record that the journal lets pass."""
@@ -301,6 +300,10 @@ class Router:
         """Note that a batch is settled; called by workers."""
         if self._outcomes.memory is not None:
             self._settled.append(batch)
+
+    def _judge_full_lot(self) -> None:
+        if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
+            self.judge_lot()
 
     def judge_lot(self) -> None:
         """Ask the journal about the records that wait, and do what it says."""

@@ -477,3 +477,27 @@ def test_a_record_too_deep_for_the_journal_is_set_aside(
         result = play(messages, journal_path=str(tmp_path / f"journal-{depth}"))
         if result.status != 0:
             assert "line 2 of the input is nested too deeply" in result.error, result.stderr
+
+
+@pytest.mark.parametrize("is_half", [False, True])
+def test_a_row_too_deep_to_be_compared_costs_no_record_that_is_judged_with_it(
+    sandbox: Sandbox, play: Play, tmp_path: Path, *, is_half: bool
+) -> None:
+    is_met = False
+    dropping = {"customers": {"x": None}}
+    head = schema(key_properties=[] if is_half else ["id"], bookmark_properties=["id"])
+    half = "\\ud83d" if is_half else ""
+    for depth in range(966, 986):
+        settings = {"journal_path": str(tmp_path / f"journal-{depth}"), "stream_maps": dropping}
+        play([head, customer(1, email=None), state(1)], max_reject_percent=100, **settings)
+        known = len(sandbox.entries)
+        deep = "[" * depth + f'"{half}"' + "]" * depth
+        line = json.dumps(customer(1))[:-2] + f', "x": {deep}}}}}'
+        result = play([head, line, *(customer(n) for n in range(2, 5))], **settings)
+        if result.status != 0:
+            assert "line 2 of the input is nested too deeply" in result.error, result.stderr
+            continue
+        is_met = True
+        rejected = "rejected, not_json: 1" in result.stderr
+        assert len(sandbox.entries) - known == 4 - rejected, result.stderr
+    assert is_met

@@ -91,7 +91,10 @@ class Boundary:
         """Tell whether a record was delivered, just as it is."""
         if bookmark_of(version) != self._bookmark:
             return False
-        digest = _digest(_scope(self._stream), stable_json(source_row(record)))
+        try:
+            digest = _digest(_scope(self._stream), stable_json(source_row(record)))
+        except RecursionError:  # nested too deeply to have been remembered
+            return False
         if digest not in self._digests:
             return False
         self._matched.add(digest)

@@ -410,9 +410,12 @@ class StreamMemory:
     def _is_among(
         self, rejected: Collection[tuple[bytes, int]], record: Mapping[str, t.Any]
     ) -> bool:
-        return (
-            bool(rejected) and (source_digest(record, self._bookmark), self.row.mapping) in rejected
-        )
+        if not rejected:
+            return False
+        try:
+            return (source_digest(record, self._bookmark), self.row.mapping) in rejected
+        except RecursionError:  # nested too deeply to have been remembered
+            return False
 
     def remember_rejected(self, origin: Origin, record: Mapping[str, t.Any]) -> None:
         """Note a rejected record, so that it is not rejected anew every night."""

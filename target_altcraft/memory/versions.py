@@ -13,6 +13,7 @@ are one bookmark.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import typing as t
@@ -256,13 +257,16 @@ class VersionMaker:
 
 
 def _text(encode: Callable[[object], bytes], key: object) -> bytes:
-    """Return the JSON of one key among which there are odd ones."""
-    try:
-        return encode(key)
-    except RecursionError:
-        return b""  # a row that is nested too deeply to be written again: its entry tells it
-    except _NOT_ENCODED:
-        return stable_json(key)
+    """Return the JSON of one key among which there are odd ones.
+
+    Of a row that is nested too deeply to be written again there is none: its entry tells it.
+    """
+    with contextlib.suppress(RecursionError):
+        try:
+            return encode(key)
+        except _NOT_ENCODED:
+            return stable_json(key)
+    return b""
 
 
 def _digests(texts: Iterable[bytes], new: Callable[[], blake2b]) -> list[bytes]:
