@@ -216,7 +216,8 @@ class Router:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 origin = Origin(self._message(line))
                 self._set_aside(route, origin, too_deep, self._input.line_number)
-        self._judge_full_lot()  # not where an error would be taken for this record's own
+        if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
+            self.judge_lot()  # not where an error would be taken for this record's own
         if self.place % _JUDGED_EVERY == 0:
             self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot_routes))
 
@@ -300,10 +301,6 @@ class Router:
         """Note that a batch is settled; called by workers."""
         if self._outcomes.memory is not None:
             self._settled.append(batch)
-
-    def _judge_full_lot(self) -> None:
-        if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
-            self.judge_lot()
 
     def judge_lot(self) -> None:
         """Ask the journal about the records that wait, and do what it says."""
