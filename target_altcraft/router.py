@@ -216,8 +216,12 @@ class Router:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 origin = Origin(self._message(line))
                 self._set_aside(route, origin, too_deep, self._input.line_number)
+        self._judge_what_is_due()
+
+    def _judge_what_is_due(self) -> None:
+        """Judge a full lot, and the streams; at a record's end, lest an error be taken for its."""
         if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
-            self.judge_lot()  # not where an error would be taken for this record's own
+            self.judge_lot()
         if self.place % _JUDGED_EVERY == 0:
             self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot_routes))
 
@@ -246,9 +250,7 @@ class Router:
         number = self._input.line_number
         text = self._message(line)
         message = text if self._keeps_message else b""
-        key = b""
-        if self._keeps_key:
-            key = route.key_json(mapped)
+        key = route.key_json(mapped) if self._keeps_key else b""
         if memory is None:
             if not self._doubts.sends_replay(route.name, rejection, number):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
