@@ -464,6 +464,15 @@ def test_a_schema_that_changes_in_mid_stream_makes_no_new_versions(
         assert nights.sent() == [1, 2, 3]
 
 
+def test_rows_are_counted_from_the_schema_on_that_names_no_key(nights: Nights) -> None:
+    without_key = {**bookmarked(), "key_properties": []}
+    rows = [at(1), at(1)]
+    nights.good([bookmarked(), *rows, without_key, *rows, bookmarked(), *said(*rows)])
+    assert nights.sent() == [1, 1, 1]
+    nights.good([bookmarked(), *rows, without_key, *said(*rows)])
+    assert nights.sent() == [1, 1, 1]
+
+
 def test_each_output_of_one_tap_stream_has_a_memory_of_its_own(nights: Nights) -> None:
     maps = {"customers": {}, "vip": {"__source__": "customers", "__filter__": "id > 1"}}
     for _ in range(2):

@@ -80,7 +80,8 @@ class Memory:
         self._check_setting(stream.name, how, has_key=has_key)
         row = self._remembered.stream(stream.name, mapping, by_key=how in _BY_KEY)
         before = self._streams.get(stream.name)
-        if before is not None and (before.row.mapping, before.send_again) == (row.mapping, how):
+        kind = row.mapping, how, has_key
+        if before is not None and kind == (before.row.mapping, before.send_again, before.has_key):
             return before
         self._check_mapping(stream.name, how, row)
         self._begin_resend(stream.name, row, is_new=before is None)

@@ -72,6 +72,7 @@ class StreamMemory:
     ) -> None:
         self.row = row
         self.send_again = send_again
+        self.has_key = has_key
         self.by_key = send_again in {"changed", "never"}
         self.is_counted = send_again == "always" or not has_key
         self.known_before = 0

@@ -25,7 +25,7 @@ class UnderWay:
         self._by_key = by_key
         self._is_counted = is_counted
         self._names: set[bytes] = set()
-        self._ids_before: set[bytes] = set()  # under an earlier mapping of this run
+        self._ids_before: set[bytes] = set()  # under an earlier SCHEMA of this run
         self._replayed: set[bytes] | None = set() if sends_replays_once else None
 
     @property
@@ -72,12 +72,14 @@ class UnderWay:
         self._names.clear()
 
     def go_on_from(self, before: UnderWay) -> bool:
-        """Take over what is in flight under an earlier mapping; key and bookmark decide then.
+        """Take over what is in flight under an earlier SCHEMA; key and bookmark decide then.
 
         Returns:
             Whether anything is.
         """
-        self._names, self._replayed = before._names, before._replayed
+        self._names = before._names
+        if self._replayed is not None:
+            self._replayed |= before._replayed or set()
         self._ids_before = before._ids_before
         if not (self._by_key or self._is_counted):
             self._ids_before |= set(map(id_of, before._names))
