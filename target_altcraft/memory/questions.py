@@ -18,7 +18,7 @@ _NUMBERS = struct.Struct(f">{BOOKMARK_BYTES}xQ{VERSION_BYTES - BOOKMARK_BYTES - 
 
 
 class NotedKeys:
-    """The keys that a run has met, in four megabytes whatever comes.
+    """The keys that a run has met, in at most nine megabytes whatever comes.
 
     One that was noted is known; another seems so once in 65,536 times. Of some half a million keys
     on there is no room for more: then all seem to be known.
