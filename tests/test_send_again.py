@@ -216,6 +216,23 @@ def test_what_never_came_again_is_dropped_with_one_line(nights: Nights, sandbox:
     assert nights.sent() == [1, 1, 2]
 
 
+def test_a_receipt_that_a_broken_run_owed_is_written_by_the_next_one(
+    nights: Nights, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    settings: dict[str, t.Any] = {"receipts_path": str(tmp_path / "receipts"), "batch_size_rows": 2}
+    sandbox.task_seconds = 0.5
+    nights.stopped([unbookmarked(), at(1), at(2)], accepted(1), **settings)
+    sandbox.add_fault("submit:timeout,accept")
+    in_doubt = [unbookmarked(), at(3), at(4)]
+    nights.stopped(in_doubt, lambda _: len(sandbox.tasks) == 2, **settings)
+    all_rows = [unbookmarked(), at(1), state(1), at(3), at(2), at(4), state(4)]
+    broken = nights.run(all_rows, on_ambiguous_submit="fail", **settings)
+    assert (broken.status, broken.bookmarks) == (1, [1]), broken.stderr
+    nights.good(all_rows, **settings)
+    lines = (tmp_path / "receipts").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["key"]["id"] for line in lines} == {1, 2, 3, 4}, "twice, if need be"
+
+
 def test_a_replayed_reject_is_not_sent_twice_also_on_a_stream_that_is_always_sent(
     nights: Nights, sandbox: Sandbox, tmp_path: Path
 ) -> None:

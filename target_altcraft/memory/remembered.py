@@ -32,6 +32,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from target_altcraft.memory.journal import Journal
+    from target_altcraft.memory.sent import Leftover
     from target_altcraft.settings import StreamSettings
 
 logger = logging.getLogger(__name__)
@@ -235,12 +236,18 @@ class Remembered:
         with self._journal.soon(before_state=True) as db:
             insert(db, Delivered(stream, mapping, self.run, versions, places, by_key))
 
-    def meet(self, stream: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:
+    def meet(
+        self,
+        stream: int,
+        met: Iterable[tuple[bytes, Known, bytes]],
+        moved: Iterable[Leftover] = (),
+    ) -> None:
         """Note that this run met versions again, with the next durable transaction.
 
         Args:
             stream: The stream.
             met: Of each the id, what was known of it, and where it counts as delivered.
+            moved: Leftovers of which some places have changed by that.
         """
         with self._journal.soon() as db:
             db.executemany(
@@ -250,6 +257,10 @@ class Remembered:
                     (self.run, copy, stream, id_, known.entry, known.copy)
                     for id_, known, copy in met
                 ),
+            )
+            db.executemany(
+                "UPDATE carried SET places = ? WHERE run = ? AND number = ?",
+                ((leftover.places, leftover.run, leftover.number) for leftover in moved),
             )
 
     def adopt(self, stream: int, mapping: int, met: Iterable[tuple[bytes, Known, bytes]]) -> None:

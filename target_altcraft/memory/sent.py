@@ -74,6 +74,11 @@ class Leftover:
         why = DOUBTS[self.state].format(task=self.task_id)
         return f"{self.name}: {why}; it is unknown whether its {self.open()} profiles were accepted"
 
+    def move(self, position: int, copy: bytes) -> None:
+        """Note where what one of its entries delivered counts as delivered now."""
+        begin, end = position * PLACE_BYTES, (position + 1) * PLACE_BYTES
+        self.places = self.places[:begin] + copy + self.places[end:]
+
     def open(self) -> int:
         """Return the number of entries that are not settled."""
         return sum(version != SETTLED for version in self.versions)

@@ -129,7 +129,7 @@ class StreamMemory:
             return [SEND] * len(arrivals)
         if self._remembered.may_write:
             self._used.clear()  # what was used is written down
-        met: list[tuple[Arrival, Known]] = []
+        met: list[tuple[Arrival, Known, Judgement]] = []
         judgements = []
         for position, arrival in enumerate(arrivals):
             match = self._match(arrival, known[position]) if position in known else None
@@ -138,7 +138,7 @@ class StreamMemory:
             )
             judgements.append(judgement)
             if match is not None and judgement.verdict is not Verdict.SEND:
-                met.append((arrival, match))
+                met.append((arrival, match, judgement))
         has_adopted = self._note_met(met)
         self._take_baseline(arrivals, judgements)
         self._repeats = (
@@ -148,7 +148,7 @@ class StreamMemory:
         )
         return judgements
 
-    def _note_met(self, met: Sequence[tuple[Arrival, Known]]) -> bool:
+    def _note_met(self, met: Sequence[tuple[Arrival, Known, Judgement]]) -> bool:
         """Note that delivered versions came again, and what they look like under a new mapping.
 
         Returns:
@@ -156,15 +156,19 @@ class StreamMemory:
         """
         seen: list[tuple[bytes, Known, bytes]] = []
         adopted: list[tuple[bytes, Known, bytes]] = []
-        for arrival, match in met:
+        moved: dict[tuple[int, int], Leftover] = {}  # which owe receipts, by their copies' places
+        for arrival, match, judgement in met:
             version = arrival.version
             if match.mapping != self.row.mapping and not self.is_counted:
                 adopted.append((self._stored_id(version), match, entry_of(version)))
             elif self._touches and match.run < self._remembered.run:
                 copy = self._copy_of(match, arrival.place)
                 seen.append((self._stored_id(version), match, copy))
+                for leftover, position in judgement.received if copy != match.copy else ():
+                    leftover.move(position, copy)
+                    moved[leftover.run, leftover.number] = leftover
         if self._remembered.may_write and seen:
-            self._remembered.meet(self.row.id, seen)
+            self._remembered.meet(self.row.id, seen, moved.values())
         if self._remembered.may_write and adopted:
             self._remembered.adopt(self.row.id, self.row.mapping, adopted)
         return bool(adopted)
