@@ -457,7 +457,7 @@ def test_errors_of_our_own_are_named_without_their_words(
     monkeypatch.setattr(Task, "report", both)
     code = (
         "import target_altcraft.outcomes as o\n"
-        "o.Outcomes.completed = lambda outcomes, request, *rest: int('Ann')\n"
+        "o.Outcomes.completed = lambda outcomes, request, *rest: int('A' + 'nn')\n"
         "from target_altcraft.__main__ import main; main()"
     )
     command, env = (sys.executable, "-c", code), {"TARGET_ALTCRAFT_LOGLEVEL": "DEBUG"}

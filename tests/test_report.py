@@ -429,7 +429,7 @@ def test_a_path_that_no_system_takes_is_said_and_costs_the_report_alone(
     result = deliver([schema(), customer(1), state(1)], {"report_path": f"{tmp_path}/a\0b.json"})
     assert (result.status, result.bookmarks) == (0, [1]), result.stderr
     (warning,) = [line for line in result.log("WARNING") if "report_path" in line]
-    assert "null byte" in warning
+    assert "null" in warning
 
 
 def test_a_person_at_a_terminal_sees_a_live_line(config: dict[str, t.Any], tmp_path: Path) -> None:
