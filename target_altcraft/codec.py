@@ -35,6 +35,7 @@ _SECONDS = frozenset(f":{second:02}" for second in range(60))
 _ZONES = {"", "Z", "z", "+", "-"}
 """How a zone begins, if there is one."""
 _MOST_KEPT = 4096
+_MINUTE = len("2024-01-31T23:59")
 _HOURS_AND_MINUTES = len("23:59")
 _MOST_DIGITS = 40
 _UTC = {None, "Z", "z", "+00:00", "-00:00", "+0000", "+00"}
@@ -120,15 +121,15 @@ def to_utc(value: str | dt.date) -> str:
     if value[4::3] == "--":  # every third character of 2024-01-31
         dt.date.fromisoformat(value)  # raises what is no date
         return f"{value}T00:00:00Z"
-    seconds, behind = value[16:19], value[19:20]
+    seconds = value[16:19]
     if seconds not in _SECONDS:
         return _read_to_utc(value)
     try:
-        if behind in _ZONES:
+        if value[19:20] != ".":
             return f"{_UTC_MINUTES[value[:16] + value[19:]]}{seconds}Z"
         rest = value[20:]
         zone = rest.lstrip("0123456789")
-        if behind == "." and zone[:1] in _ZONES and len(zone) < len(rest):
+        if len(zone) < len(rest):
             fraction = rest[: len(rest) - len(zone)]
             return f"{_UTC_MINUTES[value[:16] + zone]}{seconds}.{fraction}Z"
     except ValueError:
@@ -140,10 +141,12 @@ class _UtcMinutes(dict[str, str]):
     """A minute and its zone, `2024-01-31T23:59+03:00`, in UTC: records often share them."""
 
     def __missing__(self, text: str) -> str:
+        minute, zone = text[:_MINUTE], text[_MINUTE:]
+        if zone[:1] not in _ZONES:
+            raise ValueError(text)
         if len(self) >= _MOST_KEPT:
             self.clear()
-        minute = len("2024-01-31T23:59")
-        self[text] = _read_to_utc(f"{text[:minute]}:00{text[minute:]}")[:minute]
+        self[text] = _read_to_utc(f"{minute}:00{zone}")[:_MINUTE]
         return self[text]
 
 

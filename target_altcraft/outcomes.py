@@ -292,7 +292,9 @@ class Outcomes:
     def receive_leftover(
         self, stream: StreamSettings, origin: Origin, leftover: Leftover, position: int
     ) -> None:
-        """Note the receipt of a record that a task of an earlier run imported."""
+        """Note the receipt of a record that a task of an earlier run imported, if any is wanted."""
+        if self.receipts is None:
+            return
         item = leftover.results[position] if leftover.results is not None else None
         found = item.get("profile_id") if isinstance(item, dict) else None
         group = stream.name, leftover.task_id

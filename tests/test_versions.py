@@ -60,6 +60,11 @@ def test_moments_of_any_zone_are_their_microseconds() -> None:
 @example("2024-05-06T12:00:00.5000001Z")
 @example("2024-05-06T12:00:00.500001")
 @example("2024-05-06T12:00:60Z")
+@example("2024-05-06T12:00:00,1234567Z")
+@example("2024-05-06T12:00+03:00")
+@example("2024-05-06x12:00:00Z")
+@example("2024-W19-1T12:00:00Z")
+@example("2024-05-06T12:00:00+03:00:30")
 @example("2024-05-06T12:00:00.1\u0663\u0663+03:00")
 def test_the_fast_road_and_the_slow_one_agree_on_each_moment(text: str) -> None:
     fast = bookmark_bytes(text)

@@ -240,7 +240,7 @@ class Remembered:
         self,
         stream: int,
         met: Iterable[tuple[bytes, Known, bytes]],
-        moved: Iterable[Leftover] = (),
+        moved: Iterable[Leftover],
     ) -> None:
         """Note that this run met versions again, with the next durable transaction.
 

@@ -46,7 +46,6 @@ _MICROSECOND_DIGITS = 6
 _MOST_DIGITS = 40
 _MOST_INTEGER_DIGITS = 19
 _MOST_KEPT = 4096
-_DATE_AND_TIME = "-:"  # characters 4 and 13 of 2024-05-06T12:00:00Z
 _new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
 _new_entry_digest = blake2b(digest_size=ENTRY_BYTES).copy
 _parse = dt.datetime.fromisoformat
@@ -80,7 +79,7 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
     if isinstance(value, str):
         try:
             return _plain_moment(value).to_bytes(BOOKMARK_BYTES, "big")
-        except ValueError:  # not of the usual form
+        except (ValueError, OverflowError):  # not of the usual form
             pass
     if value is None:
         return NO_BOOKMARK
@@ -99,8 +98,8 @@ def _plain_moment(text: str) -> int:
     Several times as fast as to read all of it.
 
     Raises:
-        ValueError: If it is not of the usual form, `2024-05-06T12:00:00+03:00`, or the same with
-            three or six digits behind a point.
+        ValueError, OverflowError: If it is not of the usual form,
+            `2024-05-06T12:00:00+03:00`, or the same with three or six digits behind a point.
     """
     if text[19:20] != ".":
         return _MINUTES[text[:16]] + _RESTS[text[16:]]
@@ -116,30 +115,28 @@ class _Minutes(dict[str, int]):
     """From the middle of all numbers to each minute, `2024-05-06T12:00`, in microseconds."""
 
     def __missing__(self, text: str) -> int:
-        if text[4:14:9] != _DATE_AND_TIME:
-            raise ValueError
-        if len(self) >= _MOST_KEPT:
-            self.clear()
-        since = _parse(text) - _NAIVE_EPOCH
-        self[text] = (since.days * 86_400 + since.seconds) * 1_000_000 + _MIDDLE
-        return self[text]
+        return _kept(self, text, _since_1970(f"{text[:16]}:00") + _MIDDLE)
 
 
 class _Rests(dict[str, int]):
     """The seconds of `:30+03:00` less the zone's offset, in microseconds."""
 
     def __missing__(self, text: str) -> int:
-        if text[3:4] not in {"Z", "+", "-"}:
+        if text[3:4] in {".", ","}:  # a fraction does not repeat
             raise ValueError
-        if len(self) >= _MOST_KEPT:
-            self.clear()
-        zone = "+00:00" if text[3:] == "Z" else text[3:]  # Python 3.10 does not read a Z
-        moment = _parse(f"1970-01-01T00:00{text[:3]}{zone}")
-        offset = moment.utcoffset()
-        if offset is None:
-            raise ValueError
-        self[text] = (moment.replace(tzinfo=None) - _NAIVE_EPOCH - offset) // _MICROSECOND
-        return self[text]
+        return _kept(self, text, _since_1970(f"1970-01-01T00:00{text}"))
+
+
+def _since_1970(text: str) -> int:
+    """Return a date-time without a fraction in microseconds since 1970."""
+    return (_parse(to_utc(text).rstrip("Z")) - _NAIVE_EPOCH) // _MICROSECOND
+
+
+def _kept(kept: dict[str, int], text: str, number: int) -> int:
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
+    kept[text] = number
+    return number
 
 
 _MINUTES, _RESTS = _Minutes(), _Rests()
@@ -233,7 +230,7 @@ class VersionMaker:
                 last = value
                 try:  # what `bookmark_bytes` tries first, without a call for each record
                     bookmark = (_MINUTES[value[:16]] + _RESTS[value[16:]]).to_bytes(8, "big")
-                except (TypeError, ValueError, KeyError):
+                except (TypeError, LookupError, ValueError, OverflowError):
                     bookmark = bookmark_bytes(value)
             found.append(bookmark)
         return found
