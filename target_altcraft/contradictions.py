@@ -84,7 +84,7 @@ def _file_faults(config: Mapping[str, t.Any]) -> Iterator[str]:
         taken.setdefault(file, name)
     if journal := config.get("journal_path"):
         for ending in _SIDE_FILES:
-            if other := taken.get(_file(os.path.realpath(journal) + ending)):
+            if other := taken.get(_file(_real(journal) + ending)):
                 yield f"{other} must not be journal_path with '{ending}': SQLite writes that file"
 
 
@@ -93,8 +93,15 @@ def _file(path: str) -> object:
     try:
         found = os.stat(path)  # noqa: PTH116 - a path with a null byte is no error here
     except (OSError, ValueError):
-        return os.path.realpath(path) if "\0" not in path else path
+        return _real(path)
     return found.st_dev, found.st_ino
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no path at all, as will be said when it is opened
+        return path
 
 
 def _stream_faults(config: Mapping[str, t.Any]) -> Iterator[str]:

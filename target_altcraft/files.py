@@ -70,7 +70,7 @@ class JsonLines:
             except OSError:
                 os.close(self._fd)
                 raise
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a null byte in a path is a ValueError
             raise self._error(error) from None
 
     def append(self, lines: Iterable[bytes]) -> None:
@@ -110,8 +110,10 @@ class JsonLines:
             file.seek(-1, os.SEEK_END)
             return file.read() == b"\n"
 
-    def _error(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._setting}: {self.path} cannot be written: {error.strerror}")
+    def _error(self, error: OSError | ValueError) -> OutputError:
+        if isinstance(error, OSError):
+            return OutputError(f"{self._setting}: {self.path} cannot be written: {error.strerror}")
+        return OutputError(f"{self._setting}: {self.path!r} is no path that the system takes")
 
 
 def _in_lots(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -38,7 +38,7 @@ def item_fault(item: object) -> tuple[str, str] | None:
     text = f"{item.get('error_text', '')} {item.get('error_debug', '')}".strip()
     if error not in (None, 0, "", "0"):
         return (f"error {error}" if isinstance(error, int) else "error"), text
-    return None if item.get("profile_id") else ("no profile_id", text)
+    return None if item.get("profile_id") else ("no profile_id", text or "its result names none")
 
 
 def faults_of(items: Sequence[t.Any]) -> list[Fault]:

@@ -277,7 +277,7 @@ def _column(schema: t.Any, level: int | None, depth: int) -> Json:  # noqa: ANN4
     if isinstance(schema, bool):
         schema = {} if schema else _NOTHING
     if not isinstance(schema, dict):
-        raise InputError("is no valid JSON schema: a column's is not an object")
+        raise InputError("is no valid JSON schema: a column's schema is not an object")
     _check_types(schema)
     if level is None:
         if "type" in schema or any(key in schema for key in (*_ALTERNATIVES, "allOf")):

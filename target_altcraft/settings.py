@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import jsonschema
 
-from target_altcraft import subscriptions
+from target_altcraft import stream_maps, subscriptions
 from target_altcraft.contradictions import contradictions, stream_contradictions
 from target_altcraft.errors import SettingsError
 from target_altcraft.flattened import nested_maps, nested_streams
@@ -218,13 +218,19 @@ def check(config: Mapping[str, t.Any], schema: Mapping[str, t.Any]) -> list[str]
         config: Settings as `coerce` returned them.
         schema: JSON schema of all settings.
     """
-    validator = jsonschema.Draft202012Validator(schema)
+    maps = list(stream_maps.faults(config.get("stream_maps")))
+    rest = {name: value for name, value in config.items() if not (maps and name == "stream_maps")}
     try:
-        lines = dict.fromkeys(_error_line(error) for error in validator.iter_errors(dict(config)))
+        errors = list(jsonschema.Draft202012Validator(schema).iter_errors(rest))
     except AttributeError:  # the SDK's own schema of stream_maps has a text among its alternatives
         return ["stream_maps is not of a form that the SDK takes"]
-    lines |= dict.fromkeys(misspelt_names(config, schema))
-    return list(lines) or list(_faults(config))
+    wrong = {error.absolute_path[0] for error in errors if error.absolute_path}
+    sound = {name: value for name, value in config.items() if name not in wrong}
+    lines = [*map(_error_line, errors), *maps, *misspelt_names(config, schema)]
+    lines += _value_faults(sound)
+    if not (errors or maps):
+        lines += contradictions(config)
+    return list(dict.fromkeys(lines))
 
 
 def resolve(config: Mapping[str, t.Any]) -> Settings:
@@ -236,7 +242,7 @@ def resolve(config: Mapping[str, t.Any]) -> Settings:
     Raises:
         SettingsError: If settings contradict each other.
     """
-    if lines := list(_faults(config)):
+    if lines := [*_value_faults(config), *contradictions(config)]:
         raise SettingsError("; ".join(lines))
     run = {name: config.get(name, schema.get("default")) for name, schema in RUN_SETTINGS.items()}
     run["api_url"] = _api_url(run["api_url"])
@@ -310,13 +316,20 @@ def _shown(config: Mapping[str, t.Any], properties: Mapping[str, t.Any]) -> dict
     return shown
 
 
-def _faults(config: Mapping[str, t.Any]) -> Iterator[str]:
-    """Yield what is wrong with settings that fit the schema, each by itself."""
-    try:
-        _api_url(config["api_url"])
-    except SettingsError as error:
-        yield str(error)
-    yield from contradictions(config)
+def _value_faults(config: Mapping[str, t.Any]) -> Iterator[str]:
+    """Yield what is wrong with those settings whose values no JSON schema can tell.
+
+    Args:
+        config: Settings that fit the schema; those that do not may be left out.
+    """
+    if "api_url" in config:
+        try:
+            _api_url(config["api_url"])
+        except SettingsError as error:
+            yield str(error)
+    token = config.get("token", "")
+    if token != token.strip():
+        yield "token must not be blank, nor begin or end with a blank or a line end"
 
 
 def _api_url(text: str) -> str:

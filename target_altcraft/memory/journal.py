@@ -265,6 +265,10 @@ class Journal:
             raise OutputError(
                 f"journal_path: {self._path} cannot be opened: {error.strerror}"
             ) from None
+        except ValueError:  # a null byte, or half a character
+            raise OutputError(
+                f"journal_path: {self._path!r} is no path that the system takes"
+            ) from None
         if not header:
             return
         if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
