@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from target_altcraft.codec import encode_json
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import NO_ORIGIN
+from target_altcraft.origin import NO_ORIGIN, Origins
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from target_altcraft.delivery.limit import SizeLimit
-    from target_altcraft.profile import Entry, Origin
+    from target_altcraft.origin import Origin
+    from target_altcraft.profile import Entry
     from target_altcraft.settings import StreamSettings
 
 MAX_AGE_SECONDS = 60.0
@@ -81,7 +82,7 @@ class Batch:
     held: int
     space: str = field(repr=False)
     entries: list[bytes] = field(default_factory=list, repr=False)
-    origins: list[Origin] = field(default_factory=list, repr=False)
+    origins: Origins = field(default_factory=Origins, repr=False)
     identities: set[str] = field(default_factory=set, repr=False)
     after: set[int] = field(default_factory=set)
     most_rows: int = 0
@@ -152,7 +153,7 @@ class OpenBatches:
         size = len(body) + 1  # with its comma
         held = size + len(origin.message)
         batch = self._open.get(stream.name)
-        if batch is not None and batch.origins[0].mapping != origin.mapping:
+        if batch is not None and batch.origins.mapping != origin.mapping:
             self._close(batch)
             batch = None
         if (
@@ -161,7 +162,7 @@ class OpenBatches:
             or batch.size + size > self._limit.bytes
             or batch.held + held > self._limit.maximum
         ):
-            batch = self._with_room(stream, size, held, identity)
+            batch = self._with_room(stream, size, held, identity, origin.mapping)
         batch.entries.append(body)
         batch.origins.append(origin)
         batch.identities.add(identity)
@@ -171,7 +172,38 @@ class OpenBatches:
         if len(batch.entries) == batch.most_rows:
             self._close(batch)
 
-    def _with_room(self, stream: StreamSettings, size: int, held: int, identity: str) -> Batch:
+    def add_all(self, stream: StreamSettings, entries: Sequence[Entry], origins: Origins) -> int:
+        """Add entries to their stream's batch where that needs no decision: several times as fast.
+
+        Args:
+            stream: The stream's settings.
+            entries: Records that follow each other.
+            origins: Where they came from.
+
+        Returns:
+            How many, of the first ones, were added; `add` is for the one that comes next.
+        """
+        batch = self._open.get(stream.name)
+        if batch is None or len(self._open) > 1 or batch.origins.mapping != origins.mapping:
+            return 0
+        count = min(batch.most_rows - len(batch.entries) - 1, len(entries))  # the last closes it
+        bodies = [entry.body for entry in entries[:count]]
+        size = sum(map(len, bodies)) + count  # with their commas
+        added = origins.part(0, count)
+        held = size + sum(map(len, added.messages))
+        if batch.size + size > self._limit.bytes or batch.held + held > self._limit.maximum:
+            return 0
+        batch.entries += bodies
+        batch.origins.extend(added)
+        batch.identities.update([entry.identity for entry in entries[:count]])
+        batch.size += size
+        batch.held += held
+        self._held += held
+        return count
+
+    def _with_room(
+        self, stream: StreamSettings, size: int, held: int, identity: str, mapping: int
+    ) -> Batch:
         """Return the batch that an entry goes to, after closing what must go out before it.
 
         Raises:
@@ -195,9 +227,9 @@ class OpenBatches:
             self._close(batch)
         while self._open and self._held + self._added(stream, held) > self._limit.maximum:
             self._close(max(self._open.values(), key=lambda batch: batch.held))
-        batch = self._open.get(stream.name) or self._new(stream, *known)
+        batch = self._open.get(stream.name) or self._new(stream, mapping, *known)
         while len(self._open) > 1 and self._must_close_first(batch, identity):
-            batch = self._new(stream, *known)
+            batch = self._new(stream, mapping, *known)
         return batch
 
     def close_aged(self) -> None:
@@ -222,7 +254,7 @@ class OpenBatches:
         around, _ = self._envelopes[stream.name]
         return held if stream.name in self._open else around.size + held - 1
 
-    def _new(self, stream: StreamSettings, around: Envelope, space: str) -> Batch:
+    def _new(self, stream: StreamSettings, mapping: int, around: Envelope, space: str) -> Batch:
         batch = Batch(
             number=self._next_number(),
             stream=stream,
@@ -231,6 +263,7 @@ class OpenBatches:
             size=around.size - 1,  # the first entry has no comma
             held=around.size - 1,
             space=space,
+            origins=Origins(mapping),
             most_rows=self._max_rows(stream.name),
         )
         self._held += batch.held

@@ -20,9 +20,14 @@ import msgspec
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+encode_json = msgspec.json.Encoder(decimal_format="number").encode
+"""Compact UTF-8 JSON of a value, in which numbers stand as they were read.
+
+It raises UnicodeEncodeError if a text holds half a surrogate pair.
+"""
+encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
+"""The same with sorted keys, so that equal objects are written alike."""
 _encode_lines = msgspec.json.Encoder(decimal_format="number").encode_lines
-_encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 decode_line = msgspec.json.Decoder(float_hook=Decimal).decode
 """Fast, but it does not know half surrogate pairs; see `decode_json`."""
 
@@ -39,24 +44,6 @@ _MINUTE = len("2024-01-31T23:59")
 _HOURS_AND_MINUTES = len("23:59")
 _MOST_DIGITS = 40
 _UTC = {None, "Z", "z", "+00:00", "-00:00", "+0000", "+00"}
-
-
-def encode_json(value: object) -> bytes:
-    """Return compact UTF-8 JSON in which numbers stand as they were read.
-
-    Raises:
-        UnicodeEncodeError: If a text holds half a surrogate pair.
-    """
-    return _encode(value)
-
-
-def encode_sorted(value: object) -> bytes:
-    """Return JSON in which keys are sorted, so that equal objects are written alike.
-
-    Raises:
-        UnicodeEncodeError: If a text holds half a surrogate pair.
-    """
-    return _encode_sorted(value)
 
 
 def is_text(value: str) -> bool:
@@ -79,7 +66,7 @@ def as_written(value: object, line: bytes) -> bytes:
         RecursionError: If it is nested too deeply.
     """
     try:
-        return _encode(value)
+        return encode_json(value)
     except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
         found = [member.value for member in members(line) if member.name == "value"]
         return found[-1].replace(b"\r", b" ")  # some take it for the end of a line
@@ -88,7 +75,7 @@ def as_written(value: object, line: bytes) -> bytes:
 def encode_text(value: object) -> bytes:
     """Return JSON of a value that must be written whatever it holds: half pairs are escaped."""
     try:
-        return _encode(value)
+        return encode_json(value)
     except UnicodeEncodeError:
         return json.dumps(value, default=str).encode()
 

@@ -30,7 +30,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.errors import Rejection
     from target_altcraft.memory.judgement import Judgement
     from target_altcraft.memory.sent import Leftover
-    from target_altcraft.profile import Origin
+    from target_altcraft.origin import Origin
     from target_altcraft.results import Fault
     from target_altcraft.settings import Settings, StreamSettings
 
@@ -119,7 +119,7 @@ class Outcomes:
             if before is State.ON_THE_WIRE:
                 sent.forget(request.number)
         elif state in {State.ACCEPTED, State.UNTRACEABLE}:
-            sent.accepted(request.number, request.origins()[0].mapping, request.task_id)
+            sent.accepted(request.number, request.batch.origins.mapping, request.task_id)
         elif state is State.COMPLETED:
             stream = memory.stream(request.batch.stream.name)
             sent.delivered(
@@ -138,9 +138,9 @@ class Outcomes:
             number=request.number,
             stream=stream.row.id,
             name=f"{request.batch} ({request.count} profiles)",
-            mapping=origins[0].mapping,
-            versions=b"".join([origin.version for origin in origins]),
-            places=stream.places([origin.place for origin in origins]),
+            mapping=origins.mapping,
+            versions=b"".join(origins.versions),
+            places=stream.places(origins.places),
         )
 
     def _report(self, request: Request) -> None:
@@ -182,17 +182,17 @@ class Outcomes:
         )
         request.set_aside = len(bad)
         if self.receipts is not None and items is not None:
-            good = [position not in bad for position in range(len(origins))]
+            good = [position not in bad for position in range(request.count)]
             self.receipts.add(
                 stream,
                 request.task_id,
-                [origin.key for origin in compress(origins, good)],
+                list(compress(origins.keys, good)),
                 [str(item["profile_id"]) for item in compress(items, good)],
             )
         try:
             request.completed(tuple(bad))
         finally:  # they were delivered, even if that cannot be written down
-            self.summary.deliver(stream.name, len(origins) - len(bad))
+            self.summary.deliver(stream.name, request.count - len(bad))
         self._delivered(request.batch, seconds)
         if bad:
             self.brakes.refused(request.batch, len(bad))

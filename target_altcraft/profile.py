@@ -46,22 +46,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """Whether the profile carries any subscription."""
 
 
-class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Where an entry came from; kept until its outcome is known, and only what a setting needs."""
-
-    message: bytes = b""
-    """The RECORD message as the tap sent it, for the rejects file."""
-    key: bytes = b""
-    """The key properties as JSON, for the receipts file."""
-    version: bytes = b""
-    """Digest of the record's version, for the journal."""
-    place: int = 0
-    """The record's place in the input; the first record has place 1."""
-    mapping: int = 0
-    """Number by which the journal knows how the stream's records became entries."""
-
-
-NO_ORIGIN = Origin()
 NO_JSON = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
 """What is raised for a value that cannot be written as JSON."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from target_altcraft.codec import encode_text
-from target_altcraft.memory.versions import VersionMaker, digest, stable_json
+from target_altcraft.codec import encode_json, encode_text
+from target_altcraft.memory.versions import ENTRY_DIGEST, VersionMaker, digest, stable_json
 from target_altcraft.profile import EntryPlan
 
 if t.TYPE_CHECKING:
@@ -108,7 +108,14 @@ def _key_json(names: Sequence[str]) -> Callable[[Mapping[str, t.Any]], bytes]:
     if len(names) == 1:  # the usual case, without an object for each record
         (name,) = names
         start = b"{" + encode_text(name) + b":"
-        return lambda record: start + encode_text(record[name]) + b"}"
+
+        def key_json(record: Mapping[str, t.Any]) -> bytes:
+            try:
+                return start + encode_json(record[name]) + b"}"
+            except UnicodeEncodeError:
+                return start + encode_text(record[name]) + b"}"
+
+        return key_json
     return lambda record: encode_text({name: record[name] for name in names})
 
 
@@ -121,5 +128,6 @@ def _mapping(stream: StreamSettings, output: Output, plan: EntryPlan) -> bytes:
         list(stream.subscriptions),
         output.definition,
         plan.columns(),
+        ENTRY_DIGEST,
     ]
     return digest(stable_json(parts), _MAPPING_BYTES)

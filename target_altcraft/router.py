@@ -16,9 +16,10 @@ import msgspec
 from target_altcraft import undeliverable
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, SettingsError
+from target_altcraft.lot import Lot, State
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES, SETTLED
-from target_altcraft.profile import NO_ORIGIN, Origin
+from target_altcraft.origin import NO_ORIGIN, Origin, Origins
 from target_altcraft.rejects import rejection_of
 from target_altcraft.replays import Replays
 from target_altcraft.route import make_route, marks_deleted
@@ -33,7 +34,6 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.judgement import Judgement
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.memory.stream import StreamMemory
-    from target_altcraft.memory.versions import VersionMaker
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.profile import Entry
     from target_altcraft.route import Output, Route
@@ -41,22 +41,9 @@ if t.TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOT = 500
-"""Records of a lot: many for one question to the journal, few enough to stay near the processor."""
-_LOT_BYTES = 4_000_000
-"""A lot of so many bytes, of the tap's lines and of entries, is judged at once."""
 _JUDGED_EVERY = 1000
 """After so many records the streams are judged by what was rejected of them."""
 TAKEN_AS_DELIVERED = "in doubt, taken as delivered"
-
-
-class _State(t.NamedTuple):
-    """A STATE among the records of a lot."""
-
-    behind: int
-    """So many of the lot's records stand before it."""
-    text: bytes
-    place: int
 
 
 class Input(t.Protocol):
@@ -111,10 +98,7 @@ class Router:
         self._checked: set[str] = set()
         self._replays = Replays(self._summary)
         self._unmarked = UnmarkedStreams()
-        self._lot: list[Arrival] = []
-        self._lot_routes: list[Route] = []  # of each record of the lot
-        self._lot_states: list[_State] = []
-        self._lot_bytes = 0
+        self._lot = Lot()
         self._sources: dict[str, str] = {}  # by output stream
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
@@ -220,10 +204,10 @@ class Router:
 
     def _judge_what_is_due(self) -> None:
         """Judge a full lot, and the streams; at a record's end, lest an error be taken for its."""
-        if len(self._lot) >= _LOT or self._lot_bytes >= _LOT_BYTES:
+        if self._lot.is_full():
             self.judge_lot()
         if self.place % _JUDGED_EVERY == 0:
-            self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot_routes))
+            self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot.routes))
 
     def _take(
         self,
@@ -248,22 +232,43 @@ class Router:
             self._send(route, entry, NO_ORIGIN, self._input.line_number)
             return
         number = self._input.line_number
-        text = self._message(line)
+        text = self._input.line if line is None else line()
         message = text if self._keeps_message else b""
         key = route.key_json(mapped) if self._keeps_key else b""
         if memory is None:
             if not self._doubts.sends_replay(route.name, rejection, number):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
-            self._send(route, entry, Origin(message, key), number)
+            origin = Origin(message, key) if self._keeps_origins else NO_ORIGIN
+            self._send(route, entry, origin, number)
             return
-        self._lot.append(Arrival(record, entry, message, key, self.place, number, rejection))
-        self._lot_routes.append(route)
-        self._lot_bytes += len(entry.body) + len(text)  # the record itself waits with it
+        lot = self._lot
+        lot.arrivals.append(Arrival(record, entry, message, key, self.place, number, rejection))
+        lot.routes.append(route)
+        lot.size += len(entry.body) + len(text)  # the record itself waits with it
 
     def _send_arrival(self, route: Route, arrival: Arrival) -> None:
         """Send a record that the journal lets pass."""
         self._send(route, arrival.entry, arrival.origin(route.mapping), arrival.line_number)
+
+    def _send_all(self, route: Route, arrivals: list[Arrival]) -> int:
+        """Send the first of some records that the journal lets pass, all of one stream.
+
+        Returns:
+            How many were sent.
+        """
+        entries = [arrival.entry for arrival in arrivals]
+        origins = Origins(
+            route.mapping,
+            [arrival.message for arrival in arrivals],
+            [arrival.key for arrival in arrivals],
+            [arrival.version for arrival in arrivals],
+            [arrival.place for arrival in arrivals],
+        )
+        number = self._batches.add_all(route.settings, entries, origins)
+        subscribed = sum([entry.subscribed for entry in entries[:number]])
+        self._summary.subscribed[route.name] += subscribed
+        return number
 
     def _send(self, route: Route, entry: Entry, origin: Origin, line_number: int) -> None:
         """Put an entry into its stream's batch; set it aside if no request could hold it."""
@@ -291,8 +296,8 @@ class Router:
         self._unmarked.look(value)
         if len(self._seen_before_state) < len(self.streams_seen):
             self._seen_before_state = self.streams_seen.copy()
-        if self._lot:
-            self._lot_states.append(_State(len(self._lot), text, self.place))
+        if self._lot.arrivals:
+            self._lot.states.append(State(len(self._lot.arrivals), text, self.place))
         else:
             self._outcomes.brakes.judge_all()
             self._checkpoints.add(text, self.place)
@@ -306,20 +311,24 @@ class Router:
 
     def judge_lot(self) -> None:
         """Ask the journal about the records that wait, and do what it says."""
-        lot = self._lot
-        if not lot:
+        if not self._lot.arrivals:
             return
-        routes, states = self._lot_routes, self._lot_states
-        self._lot, self._lot_routes, self._lot_states, self._lot_bytes = [], [], [], 0
+        lot, self._lot = self._lot, Lot()
+        arrivals, routes, states = lot.arrivals, lot.routes, lot.states
         self._collect_settled()
-        judgements = self._judgements(routes, lot)
+        judgements = lot.judged(self._summary)
         waiting = Counter(route.name for route in routes) if states else Counter()
+        is_plain = not self.saw_replays and judgements.count(SEND) == len(arrivals)
+        plain = lot.only_route() if is_plain else None
         position = 0
         try:
-            for behind, state in (*((each.behind, each) for each in states), (len(lot), None)):
+            for behind, state in (*((each.behind, each) for each in states), (len(arrivals), None)):
                 begin = position
                 while position < behind:
-                    route, arrival = routes[position], lot[position]
+                    if plain and (sent := self._send_all(plain, arrivals[position:behind])):
+                        position += sent
+                        continue
+                    route, arrival = routes[position], arrivals[position]
                     judgement = judgements[position]
                     if judgement is SEND and arrival.rejection is None:
                         self._send_arrival(route, arrival)
@@ -336,32 +345,11 @@ class Router:
             self._outcomes.count_left((route.name, judgement) for route, judgement in left)
             raise
 
-    def _judgements(self, routes: list[Route], lot: list[Arrival]) -> list[Judgement]:
-        """Return the judgement of each record; those of `DELIVERED_BEFORE` are counted already."""
-        if routes.count(routes[0]) == len(routes):
-            return self._judge_stream(routes[0], lot)
-        lots: dict[str, tuple[Route, list[Arrival]]] = {}
-        for route, arrival in zip(routes, lot, strict=True):
-            lots.setdefault(route.name, (route, []))[1].append(arrival)
-        judged = {name: iter(self._judge_stream(*each)) for name, each in lots.items()}
-        return [next(judged[route.name]) for route in routes]
-
-    def _judge_stream(self, route: Route, arrivals: list[Arrival]) -> list[Judgement]:
-        versions = t.cast("VersionMaker", route.versions).versions(
-            [arrival.record for arrival in arrivals], [a.entry.body for a in arrivals]
-        )
-        for arrival, version in zip(arrivals, versions, strict=True):
-            arrival.version = version
-        judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
-        if known := judgements.count(DELIVERED_BEFORE):
-            self._summary.skip(route.name, Verdict.DELIVERED_BEFORE.value, known)
-        return judgements
-
     def _collect_settled(self) -> None:
         memory = self._outcomes.memory
         while self._settled and memory is not None:
             batch = self._settled.popleft()
-            memory.stream(batch.stream.name).settled([o.version for o in batch.origins])
+            memory.stream(batch.stream.name).settled(batch.origins.versions)
 
     def _follow(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Do what a judgement says."""
@@ -373,7 +361,7 @@ class Router:
             while memory.is_pending(origin.version):
                 self._wait()
                 self._collect_settled()
-            (judgement,) = memory.judge([arrival])
+            (judgement,) = memory.judge([arrival], [arrival.version])
         for leftover, position in judgement.received:
             self._outcomes.receive_leftover(route.settings, origin, leftover, position)
         if judgement.verdict in {Verdict.SEND, Verdict.DOUBT}:
@@ -397,7 +385,7 @@ class Router:
             if not sends and not is_about:  # what is taken as delivered is an earlier version
                 memory.take_leftover_as_delivered(doubted, leftover.mapping)
                 memory.settled([arrival.version])
-                self._follow(route, arrival, *memory.judge([arrival]))
+                self._follow(route, arrival, *memory.judge([arrival], [arrival.version]))
                 return
         else:
             sends = self._doubts.sends_replay(route.name, arrival.rejection, arrival.line_number)

@@ -15,7 +15,8 @@ from target_altcraft.batch import MAX_AGE_SECONDS, OpenBatches, envelope, identi
 from target_altcraft.client import Body
 from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import Entry, Origin
+from target_altcraft.origin import Origin, Origins
+from target_altcraft.profile import Entry
 from target_altcraft.settings import StreamSettings
 
 if t.TYPE_CHECKING:
@@ -321,7 +322,8 @@ def test_rows_stay_beside_their_entries() -> None:
     for row in rows:
         road.open.add(CUSTOMERS, Entry(b"{}", "ada"), row)
     road.open.close_all()
-    assert [batch.origins for batch in road.handed] == [rows[:2], rows[2:]]
+    (first, second) = (batch.origins for batch in road.handed)
+    assert [first[0], first[1], second[0]] == rows
 
 
 def test_every_entry_has_a_row_though_nothing_is_to_be_kept() -> None:
@@ -329,7 +331,58 @@ def test_every_entry_has_a_row_though_nothing_is_to_be_kept() -> None:
     road.add(CUSTOMERS)
     road.add(CUSTOMERS)
     road.open.close_all()
-    assert road.handed[0].origins == [Origin(), Origin()]
+    assert [road.handed[0].origins[number] for number in range(2)] == [Origin(), Origin()]
+
+
+ENTRIES = st.lists(
+    st.builds(
+        lambda size, name, mapping, message: (
+            Entry(b"e" * size, name),
+            Origin(b"m" * message, b"k", b"v", 1, mapping),
+        ),
+        st.integers(1, 60),
+        st.sampled_from(["ada", "bob", "eve"]),
+        st.sampled_from([1, 1, 1, 2]),
+        st.integers(0, 40),
+    ),
+    max_size=25,
+)
+
+
+def handed(road: Road) -> list[tuple[t.Any, ...]]:
+    road.open.close_all()
+    return [(b.entries, b.origins, b.identities, b.size, b.held) for b in road.handed]
+
+
+@given(
+    rows=ENTRIES,
+    run=st.integers(1, 9),
+    max_rows=st.integers(1, 12),
+    max_bytes=st.integers(250, 900),
+    other=st.booleans(),
+)
+def test_many_at_once_make_the_batches_that_one_after_the_other_make(
+    rows: list[tuple[Entry, Origin]], run: int, max_rows: int, max_bytes: int, *, other: bool
+) -> None:
+    single, many = (Road(max_rows=max_rows, max_bytes=max_bytes) for _ in range(2))
+    if other:  # a stream that fills its own batch
+        for road in (single, many):
+            road.open.add(ORDERS, Entry(b"{}", "ada"), Origin(mapping=7))
+    for entry, origin in rows:
+        single.open.add(CUSTOMERS, entry, origin)
+    left = rows
+    while left:
+        mapping, group = next(itertools.groupby(left[:run], lambda row: row[1].mapping))
+        lot = [*group]
+        origins = Origins(mapping)
+        for _, origin in lot:
+            origins.append(origin)
+        number = many.open.add_all(CUSTOMERS, [entry for entry, _ in lot], origins)
+        left = left[number:]
+        if number == 0:
+            many.open.add(CUSTOMERS, *left[0])
+            left = left[1:]
+    assert handed(many) == handed(single)
 
 
 # Order

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from target_altcraft import codec
 from target_altcraft.codec import decode_json, encode_json, to_text, to_utc
 from target_altcraft.errors import Rejection
-from target_altcraft.profile import NO_ORIGIN, EntryPlan, Origin
+from target_altcraft.origin import NO_ORIGIN, Origin
+from target_altcraft.profile import EntryPlan
 from target_altcraft.settings import StreamSettings
 from target_altcraft.subscriptions import compiled
 

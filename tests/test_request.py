@@ -14,7 +14,8 @@ from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.delivery.request import Event, Request, State
 from target_altcraft.delivery.split import Part
 from target_altcraft.errors import ImpossibleTransition
-from target_altcraft.profile import Entry, Origin
+from target_altcraft.origin import Origin
+from target_altcraft.profile import Entry
 from target_altcraft.settings import StreamSettings
 
 if t.TYPE_CHECKING:
@@ -280,6 +281,6 @@ def test_a_request_is_named_by_batch_size_and_task() -> None:
 def test_size_and_entries_are_those_of_its_part() -> None:
     request = Request(1, BATCH, Part(1, 3))
     assert request.entries() == [b'{"data":{"id":1}}', b'{"data":{"id":2}}']
-    assert [origin.place for origin in request.origins()] == [1, 2]
+    assert request.origins().places == [1, 2]
     body = BATCH.envelope.start + b",".join(request.entries()) + BATCH.envelope.end
     assert request.size == len(body)

@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.batch import Batch
     from target_altcraft.delivery.split import Part
-    from target_altcraft.profile import Origin
+    from target_altcraft.origin import Origins
 
 
 class State(enum.Enum):
@@ -169,9 +169,9 @@ class Request:
         """Return its entries, as JSON."""
         return self.batch.entries[self.part.first : self.part.last]
 
-    def origins(self) -> list[Origin]:
+    def origins(self) -> Origins:
         """Return where its entries came from."""
-        return self.batch.origins[self.part.first : self.part.last]
+        return self.batch.origins.part(self.part.first, self.part.last)
 
     def parts(self) -> tuple[Part, Part]:
         """Return its halves, in doubt if it is."""

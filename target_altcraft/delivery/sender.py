@@ -359,7 +359,7 @@ class Sender:
         doubts = sum(request.in_doubt for request, _ in self._refused)
         doubt = f". {rerun_in_doubt(self._settings)}" if doubts else ""
         return TaskError(
-            f"{self.batch} ({len(self.batch.origins)} profiles): {error}. Either these records are "
+            f"{self.batch} ({len(self.batch.entries)} profiles): {error}. Either these records are "
             "bad, or a setting is wrong (workflow_id, matching, field_name); too many were refused "
             "to set them aside as rejects. Mend the setting, or drop the records by a stream map. "
             f"{rerun(self._settings)}{doubt}"

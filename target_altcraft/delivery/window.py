@@ -217,7 +217,7 @@ class Window:
                 deadline = time.monotonic() + self._settings.shutdown_seconds
             if self._shared.halt.is_set():
                 for batch in self._parked:
-                    _say_not_sent(batch, len(batch.origins))
+                    _say_not_sent(batch, len(batch.entries))
                 self._parked.clear()
             if deadline is not None and time.monotonic() >= deadline:
                 return
@@ -352,7 +352,7 @@ class Window:
         try:
             sender.send(client)
         except Halted:
-            _say_not_sent(batch, len(batch.origins) - sender.settled)
+            _say_not_sent(batch, len(batch.entries) - sender.settled)
             self._leave(sender)
         except Abandoned:
             return  # still listed as at work

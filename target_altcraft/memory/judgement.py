@@ -7,7 +7,7 @@ import typing as t
 
 import msgspec
 
-from target_altcraft.profile import Origin
+from target_altcraft.origin import Origin
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping

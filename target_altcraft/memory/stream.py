@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.questions import NotedKeys
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
-    from target_altcraft.profile import Origin
+    from target_altcraft.origin import Origin
     from target_altcraft.settings import SendAgain, StreamSettings
 
 ENDED_WELL, REPLAYED = 1, 2
@@ -110,9 +110,8 @@ class StreamMemory:
 
     # Judging
 
-    def judge(self, arrivals: Sequence[Arrival]) -> list[Judgement]:
-        """Return what is to become of each record, in their order."""
-        versions = [arrival.version for arrival in arrivals]
+    def judge(self, arrivals: Sequence[Arrival], versions: Sequence[bytes]) -> list[Judgement]:
+        """Return what is to become of each record, in their order; `versions` are theirs."""
         self.met += len(arrivals)
         if self.watch is not None and self.watch.may_speak(min(versions)):
             self.watch.look(a.version for a in arrivals if a.rejection is None)

@@ -21,14 +21,18 @@ from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from operator import add
 
+from xxhash import xxh3_64_digest
+
 from target_altcraft.codec import encode_json, encode_sorted, holds_no_number, to_utc
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 BOOKMARK_BYTES = 8
 KEY_BYTES = 12
 ENTRY_BYTES = 8
+ENTRY_DIGEST = "xxh3_64"
+"""A version under another digest of entries is a version under another mapping."""
 ID_BYTES = BOOKMARK_BYTES + KEY_BYTES
 VERSION_BYTES = ID_BYTES + ENTRY_BYTES
 NO_BOOKMARK = bytes(BOOKMARK_BYTES)
@@ -47,7 +51,6 @@ _MOST_DIGITS = 40
 _MOST_INTEGER_DIGITS = 19
 _MOST_KEPT = 4096
 _new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
-_new_entry_digest = blake2b(digest_size=ENTRY_BYTES).copy
 _parse = dt.datetime.fromisoformat
 _NOT_ENCODED = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -212,7 +215,7 @@ class VersionMaker:
             records: As the tap sent them.
             bodies: The entry of each as JSON.
         """
-        return list(map(add, self.ids(records), _digests(bodies, _new_entry_digest)))
+        return list(map(add, self.ids(records), map(xxh3_64_digest, bodies)))
 
     def ids(self, records: Sequence[Mapping[str, t.Any]]) -> list[bytes]:
         """Return the digests of bookmark and key of records, in their order."""
@@ -250,7 +253,12 @@ class VersionMaker:
             texts = list(map(encode, keys))
         except _NOT_ENCODED:
             texts = [_text(encode, key) for key in keys]
-        return _digests(texts, _new_key_digest)
+        digests = []
+        for text in texts:
+            digester = _new_key_digest()
+            digester.update(text)
+            digests.append(digester.digest())
+        return digests
 
 
 def _text(encode: Callable[[object], bytes], key: object) -> bytes:
@@ -264,15 +272,6 @@ def _text(encode: Callable[[object], bytes], key: object) -> bytes:
         except _NOT_ENCODED:
             return stable_json(key)
     return b""
-
-
-def _digests(texts: Iterable[bytes], new: Callable[[], blake2b]) -> list[bytes]:
-    found = []
-    for text in texts:
-        digester = new()
-        digester.update(text)
-        found.append(digester.digest())
-    return found
 
 
 def source_digest(record: Mapping[str, t.Any], bookmark: str | None) -> bytes:

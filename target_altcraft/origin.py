@@ -1,0 +1,77 @@
+"""Where entries came from: kept until their outcome is known, and only what a setting needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Where one entry came from."""
+
+    message: bytes = b""
+    """The RECORD message as the tap sent it, for the rejects file."""
+    key: bytes = b""
+    """The key properties as JSON, for the receipts file."""
+    version: bytes = b""
+    """Digest of the record's version, for the journal."""
+    place: int = 0
+    """The record's place in the input; the first record has place 1."""
+    mapping: int = 0
+    """Number by which the journal knows how the stream's records became entries."""
+
+
+NO_ORIGIN = Origin()
+"""Of every entry of a run that needs none."""
+
+
+@dataclass(slots=True)
+class Origins:
+    """Where the entries of a batch came from, in columns: far cheaper than an object for each.
+
+    All have one mapping. A run that needs no origins leaves the columns empty.
+    """
+
+    mapping: int = 0
+    messages: list[bytes] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    versions: list[bytes] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+    def __getitem__(self, position: int) -> Origin:
+        """Return where the entry at a position came from."""
+        if not self.places:
+            return NO_ORIGIN
+        return Origin(
+            self.messages[position],
+            self.keys[position],
+            self.versions[position],
+            self.places[position],
+            self.mapping,
+        )
+
+    def append(self, origin: Origin) -> None:
+        """Add the origin of an entry."""
+        if origin is not NO_ORIGIN:
+            self.messages.append(origin.message)
+            self.keys.append(origin.key)
+            self.versions.append(origin.version)
+            self.places.append(origin.place)
+
+    def extend(self, others: Origins) -> None:
+        """Add the origins of entries of the same mapping."""
+        self.messages += others.messages
+        self.keys += others.keys
+        self.versions += others.versions
+        self.places += others.places
+
+    def part(self, first: int, last: int) -> Origins:
+        """Return those from one position up to another."""
+        return Origins(
+            self.mapping,
+            self.messages[first:last],
+            self.keys[first:last],
+            self.versions[first:last],
+            self.places[first:last],
+        )
