@@ -50,9 +50,10 @@ def rows(
         )
     file_format, compression = encoding.get("format"), encoding.get("compression")
     if file_format != "jsonl" or compression not in (None, "none", "gzip"):
+        packed = "" if compression is None else f" with compression '{_shown(compression)}'"
         raise InputError(
-            f"stream '{stream}': BATCH files of format '{_shown(file_format)}' with compression "
-            f"'{_shown(compression)}' cannot be read; let the tap write jsonl, plain or gzip"
+            f"stream '{stream}': BATCH files of format '{_shown(file_format)}'{packed} cannot be "
+            "read; let the tap write jsonl, plain or gzip"
         )
     for url in manifest:
         yield from _rows_of_file(stream, url, batch_config, is_gzip=compression == "gzip")

@@ -41,6 +41,8 @@ _RECORD = {"_", "record"}
 _STREAM = {"__original_stream_name__", "__stream_name__"}
 _NO_COLUMNS = {*_RECORD, *_STREAM, "config", "fake"}
 """Names that do not mean the record's column of that name."""
+FILTER = "__filter__"
+"""The key of a stream map's filter."""
 _MOST_LEVELS = 8
 """An expression that is nested more deeply stays with the SDK: it may be too deep to evaluate."""
 
@@ -85,7 +87,7 @@ def compiled_transform(
 
     No two rules are about the same column, so it makes no difference that all columns to be removed
     are removed first. The others are made in their order: what the SDK evaluates may change the
-    record.
+    record. An error of an expression has its column as a note, or `__filter__`.
 
     Args:
         stream_map: It evaluates what is not compiled.
@@ -100,22 +102,27 @@ def compiled_transform(
     keys = tuple(stream_map.transformed_key_properties or ())
 
     def transform(record: Record) -> Record | None:
-        if keeps is not None and not keeps(record):
-            return None
-        if keeps_other_columns:
-            result = record.copy()
-            for name in removed:
-                if name in result:
-                    del result[name]
-        else:
-            result = {key: record[key] for key in keys if key in record}
-        for name, operation, by_sdk in columns:
-            try:
-                result[name] = operation(record)
-            except Exception:  # noqa: PERF203 - the SDK says what is wrong, if anything is
-                if by_sdk is None:
-                    raise
-                result[name] = by_sdk(record)
+        name = FILTER
+        try:
+            if keeps is not None and not keeps(record):
+                return None
+            if keeps_other_columns:
+                result = record.copy()
+                for name in removed:
+                    if name in result:
+                        del result[name]
+            else:
+                result = {key: record[key] for key in keys if key in record}
+            for name, operation, by_sdk in columns:
+                try:
+                    result[name] = operation(record)
+                except Exception:  # noqa: PERF203 - the SDK says what is wrong, if anything is
+                    if by_sdk is None:
+                        raise
+                    result[name] = by_sdk(record)
+        except Exception as error:
+            error.__dict__["__notes__"] = [name]  # as `add_note` does, which Python 3.10 lacks
+            raise
         return result or None
 
     return transform

@@ -47,6 +47,10 @@ def stream_contradictions(values: Mapping[str, t.Any]) -> Iterator[str]:
         yield (
             "matching 'custom_request' needs custom_request_column, the column that holds the query"
         )
+    content = values.get("content_columns") or ()
+    for column in values.get("custom_data_columns") or ():
+        if column in content:
+            yield f"content_columns and custom_data_columns must not both name '{column}'"
 
 
 def _journal_faults(config: Mapping[str, t.Any]) -> Iterator[str]:

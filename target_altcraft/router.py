@@ -19,6 +19,7 @@ from target_altcraft.errors import Rejection, SettingsError
 from target_altcraft.lot import Lot, State
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES, SETTLED
+from target_altcraft.named_columns import NamedColumns
 from target_altcraft.origin import NO_ORIGIN, Origin, Origins
 from target_altcraft.rejects import rejection_of
 from target_altcraft.replays import Replays
@@ -98,6 +99,7 @@ class Router:
         self._checked: set[str] = set()
         self._replays = Replays(self._summary)
         self._unmarked = UnmarkedStreams()
+        self.named_columns = NamedColumns(settings.top_level, settings.streams)
         self._lot = Lot()
         self._sources: dict[str, str] = {}  # by output stream
         self._settled: deque[Batch] = deque()
@@ -142,6 +144,7 @@ class Router:
                 "__alias__es, and the same workflow_id"
             )
         self.streams_seen.add(output.name)
+        self.named_columns.look(output.name, output.schema.get("properties", {}))
         is_unmarked = route.bookmark is None and route.settings.send_again is None
         if route.memory is not None and is_unmarked:
             self._unmarked.add(tap_stream, output.name)

@@ -8,7 +8,7 @@ from singer_sdk.exceptions import InvalidRecord, MapExpressionError
 from singer_sdk.sinks import Sink
 
 from target_altcraft.codec import holds_no_number
-from target_altcraft.compiled_maps import compiled
+from target_altcraft.compiled_maps import FILTER, compiled
 from target_altcraft.errors import Rejection, TargetError
 from target_altcraft.names import near, visible
 from target_altcraft.profile import without_json
@@ -78,13 +78,21 @@ def mapping_of(stream_map: StreamMap) -> Callable[[dict[str, t.Any]], dict[str, 
             if objects and mapped and not objects.isdisjoint(mapped):
                 return {k: v for k, v in mapped.items() if v is not None or k not in objects}
         except MapExpressionError as error:
-            why = f"a stream map failed: {str(error).rstrip('.')}"
+            why = f"a stream map failed{_where(error)}: {str(error).rstrip('.')}"
             raise Rejection("stream_map", why) from None
         except TargetError:
             raise
         except Exception as error:  # noqa: BLE001 - an expression can raise anything
-            why = f"a stream-map expression failed ({type(error).__name__})"
+            why = f"a stream-map expression failed{_where(error)} ({type(error).__name__})"
             raise Rejection("stream_map", why) from None
         return mapped
 
     return transform
+
+
+def _where(error: Exception) -> str:
+    """Name the column, or the filter, whose expression failed, if that is known."""
+    names = getattr(error, "__notes__", None)
+    if not names:
+        return ""
+    return f" in {FILTER}" if names == [FILTER] else f" for column '{visible(names[0])}'"

@@ -159,7 +159,9 @@ class TargetAltcraft(Target):
         bookmarks = self._names(message_dict, "bookmark_properties")
         schema = message_dict["schema"]
         if not isinstance(schema, dict):
-            raise InvalidInputLine("a SCHEMA message has no schema object")
+            raise InvalidInputLine(
+                f"line {self.reader.line_number} of the input: a SCHEMA message has no schema object"
+            )
         if self._known_schemas.get(stream) != (schema, keys):
             try:
                 self._register(stream, schema, keys)
@@ -237,12 +239,13 @@ class TargetAltcraft(Target):
         """Return the name of a message's stream.
 
         Raises:
-            InvalidInputLine: If it is no text.
+            InvalidInputLine: If it is no text, or one that would tear a line of the log.
         """
         stream = message["stream"]
-        if not isinstance(stream, str) or not is_text(stream):
+        if not isinstance(stream, str) or not is_text(stream) or len(stream.splitlines()) > 1:
             raise InvalidInputLine(
-                f"line {self.reader.line_number} of the input: the stream's name is not a text"
+                f"line {self.reader.line_number} of the input: the stream's name is not a text of "
+                "one line"
             )
         return stream
 

@@ -487,7 +487,7 @@ def test_records_that_wait_for_the_journals_word_are_not_sent_after_a_brake(
     sandbox: Sandbox, deliver: Deliver, tmp_path: Path, limit: str
 ) -> None:
     settings = {"journal_path": str(tmp_path / "journal"), "batch_size_rows": 5, limit: 20}
-    messages = [*map(customer, range(400)), *map(nobody, range(600, 1200))]
+    messages = [*map(customer, range(200)), *map(nobody, range(600, 1200))]
     result = deliver([schema(key_properties=["id"]), *messages, state(1)], settings)
     assert (result.status, result.states) == (1, []), result.stderr
     assert f"more than {limit} (20)" in result.error

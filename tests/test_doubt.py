@@ -99,6 +99,18 @@ def test_an_acceptance_ends_the_doubt(nights: Nights, sandbox: Sandbox) -> None:
     assert nights.sent() == [1]
 
 
+def test_a_doubt_survives_the_delivery_of_another_entry_with_its_key_and_bookmark(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    columns = bookmarked(city={"type": "string"})
+    sandbox.add_fault("submit:timeout,accept")
+    nights.stopped([columns, at(1, city="Perm")], lambda _: len(sandbox.tasks) == 1)
+    nights.good([columns, at(1, city="Omsk"), state(NOON)])
+    careful = nights.run([columns, at(1, city="Perm")], on_ambiguous_submit="fail")
+    assert careful.status == 1
+    assert "it is unknown whether its 1 profiles were accepted" in careful.error
+
+
 def test_the_doubt_of_one_half_is_that_halfs_alone(nights: Nights, sandbox: Sandbox) -> None:
     rows = [at(n) for n in range(4)]
     sandbox.add_fault("submit:reset_after,accept")

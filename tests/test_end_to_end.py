@@ -360,7 +360,7 @@ BAD_INPUT: dict[str, tuple[list[t.Any], dict[str, t.Any], str]] = {
     "failing stream map": (
         [schema(), customer(1, email="hush@example.com")],
         {"stream_maps": {"customers": {"id": "int(email)"}}},
-        "a stream-map expression failed (ValueError)",
+        "a stream-map expression failed for column 'id' (ValueError)",
     ),
     "record too large": (
         [schema(), customer(1, note="hush" * 500)],

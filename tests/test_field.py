@@ -442,7 +442,7 @@ def test_names_of_a_schema_that_are_no_names_are_one_message(
     )
 
 
-@pytest.mark.parametrize("name", [5, None, ["a"], {"a": 1}, "half \ud83d"])
+@pytest.mark.parametrize("name", [5, None, ["a"], {"a": 1}, "half \ud83d", "two\nlines", "two\u2028lines"])
 @pytest.mark.parametrize("kind", ["SCHEMA", "BATCH", "RECORD"])
 def test_a_stream_whose_name_is_no_text_is_one_message(play: Play, kind: str, name: t.Any) -> None:
     message = json.dumps(
@@ -451,9 +451,10 @@ def test_a_stream_whose_name_is_no_text_is_one_message(play: Play, kind: str, na
     result = play([message])
     assert result.status == 1
     if kind == "RECORD" and isinstance(name, str):
+        assert "lines\n" not in result.error
         assert "came before its SCHEMA message (line 1 of the input)" in result.error
     else:
-        assert result.error == "line 1 of the input: the stream's name is not a text"
+        assert result.error == "line 1 of the input: the stream's name is not a text of one line"
 
 
 def test_a_record_nested_beyond_all_bounds_is_set_aside(sandbox: Sandbox, play: Play) -> None:

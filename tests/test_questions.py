@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import typing as t
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from target_altcraft.memory.questions import NotedKeys, Questions
@@ -23,13 +23,15 @@ def asked(about: Questions, *lot: bytes) -> list[int]:
 
 LOTS = st.lists(
     st.lists(
-        st.builds(version, st.integers(1, 6), st.integers(1, 30), st.integers(0, 1)), min_size=1
+        st.builds(version, st.integers(1, 4), st.integers(1, 3), st.integers(0, 1)), min_size=1
     ),
     max_size=6,
 )
 
 
-@given(lots=LOTS, left=st.none() | st.builds(version, st.integers(1, 6), st.integers(1, 30)))
+@given(lots=LOTS, left=st.none() | st.builds(version, st.integers(1, 4), st.integers(1, 3)))
+@example(lots=[[version(2, 1)], [version(2, 1), version(3, 1)]], left=None)
+@example(lots=[[version(1, 1)], [version(2, 1), version(3, 1)]], left=version(3, 1))
 def test_whatever_the_journal_may_know_is_asked_about(
     lots: list[list[bytes]], left: bytes | None
 ) -> None:
@@ -74,13 +76,23 @@ def test_next_to_nothing_is_asked_of_new_rows_that_share_one_bookmark() -> None:
     assert len(asked(about, *(version(7, key) for key in range(500)))) == 500
 
 
-SLOT = bytes(8) + b"\xff" * 3 + bytes(3)
-OF_ONE_SLOT = [SLOT + print_.to_bytes(2, "big") + bytes(12) for print_ in range(1, 4)]
+def keyed(slot: bytes, print_: int) -> bytes:
+    return bytes(8) + slot + bytes(3) + print_.to_bytes(2, "big") + bytes(12)
+
+
+OF_ONE_SLOT = [keyed(b"\xff\xff\xff", print_) for print_ in range(1, 4)]
 
 
 def test_a_key_whose_slot_is_taken_is_noted_all_the_same() -> None:
     noted = NotedKeys()
     assert noted.note(OF_ONE_SLOT[:2] * 2) == [False, False, True, True]
+    of_another_slot = [keyed(b"\xee\xee\xee", print_) for print_ in (1, 2)]
+    assert noted.note(of_another_slot) == [False, False]
+
+
+def test_a_key_whose_digest_has_nought_for_a_print_is_noted_all_the_same() -> None:
+    noted = NotedKeys()
+    assert noted.note([keyed(b"\xff\xff\xff", 0)] * 2) == [False, True]
 
 
 def test_when_there_is_no_room_left_all_seem_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,6 +338,31 @@ def test_an_earlier_version_that_a_crash_left_is_not_taken_for_the_last_one(
     assert cities(nights) == ["Perm", "Omsk"]
 
 
+def test_what_changed_back_while_its_change_is_in_doubt_goes_out_again(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    nights.good([unbookmarked(), *said(at(1, city="Perm"))], **CHANGED)
+    sandbox.add_fault("submit:timeout,accept")
+    change = [unbookmarked(), at(1, city="Omsk")]
+    nights.stopped(change, lambda _: len(sandbox.tasks) == 2, **CHANGED)
+    for _ in range(2):
+        nights.good([unbookmarked(), *said(at(1, city="Perm"))], **CHANGED)
+    assert cities(nights) == ["Perm", "Omsk", "Perm"]
+
+
+def test_a_change_in_doubt_stays_so_though_its_run_has_delivered_its_key(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    both = [unbookmarked(), at(1, city="Perm"), at(1, city="Omsk")]
+    sandbox.add_fault("submit:timeout,accept,after=1")
+    nights.stopped(both, lambda _: len(sandbox.tasks) == 2, **CHANGED)
+    careful = nights.run([both[0], both[2]], on_ambiguous_submit="fail", **CHANGED)
+    assert careful.status == 1
+    assert "it is unknown whether its 1 profiles were accepted" in careful.error
+    assert len(twice(nights.good([both[0], *said(both[2])], **CHANGED))) == 1
+    assert cities(nights) == ["Perm", "Omsk", "Omsk"]
+
+
 # never
 
 

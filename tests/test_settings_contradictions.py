@@ -30,6 +30,21 @@ def resolved(config: dict[str, t.Any]) -> Settings:
     return resolve(coerced)
 
 
+# Columns
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"content_columns": ["a", "b"], "custom_data_columns": ["b"]},
+        {"content_columns": ["b"], "streams": {"orders": {"custom_data_columns": ["b"]}}},
+    ],
+)
+def test_a_column_has_one_place_only(config: dict[str, t.Any]) -> None:
+    (complaint,) = complaints(config)
+    assert "content_columns and custom_data_columns must not both name 'b'" in complaint
+
+
 # The journal
 
 NEEDS = "needs journal_path, the file that remembers what was delivered"

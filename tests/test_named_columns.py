@@ -1,0 +1,71 @@
+"""A column that the settings name and no record has is said, and so is where a message is broken."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from harness import customer, schema, state
+
+from target_altcraft.named_columns import NamedColumns
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Result
+
+    Deliver = Callable[..., Result]
+
+NOBODY_HAS = "which no stream's records have after stream maps"
+ITS_RECORDS = "which its records do not have after stream maps"
+NAMING: dict[str, dict[str, t.Any]] = {
+    "content_columns": {"content_columns": ["e_mail"]},
+    "custom_data_columns": {"custom_data_columns": ["e_mail"]},
+    "attach_column": {"attach_column": "e_mail"},
+    "subscriptions[1].column": {
+        "subscriptions": [
+            {"channel": "email", "resource_id": 1},
+            {"channel": "email", "resource_id": 2, "column": "e_mail"},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("setting", NAMING)
+@pytest.mark.parametrize("level", ["the stream's", "the top level's"])
+def test_a_column_that_no_record_has_is_said_once(
+    deliver: Deliver, setting: str, level: str
+) -> None:
+    given = NAMING[setting]
+    its_own = level == "the stream's"
+    config = {"streams": {"customers": given}} if its_own else given
+    result = deliver([schema(), customer(1), schema(), customer(2), state(2)], config)
+    assert result.status == 0
+    (said,) = (line for line in result.stderr.splitlines() if "names the column" in line)
+    which = ITS_RECORDS if its_own else NOBODY_HAS
+    where = "stream 'customers': " if its_own else ""
+    hint = "; there is a column 'email'"
+    assert said.endswith(f"| {where}{setting} names the column 'e_mail', {which}{hint}")
+    assert "| WARNING" in said
+
+
+def test_a_column_that_a_stream_map_makes_or_another_stream_has_is_right(deliver: Deliver) -> None:
+    result = deliver(
+        [schema(), customer(1), schema("orders"), customer(2, stream="orders"), state(2)],
+        {
+            "stream_maps": {"orders": {"total": "id", "place": "id"}},
+            "streams": {"orders": {"content_columns": ["total"]}},
+            "custom_data_columns": ["place"],
+        },
+    )
+    assert result.status == 0
+    assert "names the column" not in result.stderr
+
+
+def test_a_schema_that_names_no_columns_says_nothing_of_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    named = NamedColumns({"attach_column": "a"}, {"customers": {"attach_column": "b"}})
+    named.look("customers", {})
+    named.end()
+    assert caplog.text == ""
