@@ -119,7 +119,8 @@ class LineReader(GenericSingerReader[str]):
                 f"line {self.line_number} of the input is not valid JSON in UTF-8"
             ) from None
 
-    def assert_line_requires(self, line_dict: dict[str, t.Any], requires: set[str]) -> None:
+    @staticmethod
+    def assert_line_requires(line_dict: dict[str, t.Any], requires: set[str]) -> None:
         """Check that a message has its keys.
 
         Raises:
@@ -128,9 +129,7 @@ class LineReader(GenericSingerReader[str]):
         if not requires.issubset(line_dict):
             missing = ", ".join(sorted(requires.difference(line_dict)))
             kind = line_dict.get("type", "SCHEMA's schema")
-            raise InvalidInputLine(
-                f"line {self.line_number} of the input: a {kind} message has no {missing}"
-            )
+            raise InvalidInputLine(f"a {kind} message has no {missing}")
 
     def _blocks(self, source: t.IO[str]) -> Iterator[list[bytes]]:
         """Yield the lines of the input, those of one read at a time."""

@@ -78,21 +78,19 @@ def mapping_of(stream_map: StreamMap) -> Callable[[dict[str, t.Any]], dict[str, 
             if objects and mapped and not objects.isdisjoint(mapped):
                 return {k: v for k, v in mapped.items() if v is not None or k not in objects}
         except MapExpressionError as error:
-            why = f"a stream map failed{_where(error)}: {str(error).rstrip('.')}"
+            why = f"a stream map failed for {_what(error)}: {str(error).rstrip('.')}"
             raise Rejection("stream_map", why) from None
         except TargetError:
             raise
         except Exception as error:  # noqa: BLE001 - an expression can raise anything
-            why = f"a stream-map expression failed{_where(error)} ({type(error).__name__})"
+            why = f"a stream-map expression failed for {_what(error)} ({type(error).__name__})"
             raise Rejection("stream_map", why) from None
         return mapped
 
     return transform
 
 
-def _where(error: Exception) -> str:
+def _what(error: Exception) -> str:
     """Name the column, or the filter, whose expression failed, if that is known."""
-    names = getattr(error, "__notes__", None)
-    if not names:
-        return ""
-    return f" in {FILTER}" if names == [FILTER] else f" for column '{visible(names[0])}'"
+    name = getattr(error, "__notes__", ["this record"])[-1]
+    return name if name in {FILTER, "this record"} else f"column '{visible(name)}'"

@@ -159,9 +159,7 @@ class TargetAltcraft(Target):
         bookmarks = self._names(message_dict, "bookmark_properties")
         schema = message_dict["schema"]
         if not isinstance(schema, dict):
-            raise InvalidInputLine(
-                f"line {self.reader.line_number} of the input: a SCHEMA message has no schema object"
-            )
+            raise InvalidInputLine(self._at_line("a SCHEMA message has no schema object"))
         if self._known_schemas.get(stream) != (schema, keys):
             try:
                 self._register(stream, schema, keys)
@@ -230,6 +228,15 @@ class TargetAltcraft(Target):
                         near(column, columns),
                     )
 
+    def _at_line(self, fault: str) -> str:
+        return f"line {self.reader.line_number} of the input: {fault}"
+
+    def _assert_line_requires(self, message_dict: dict[str, t.Any], requires: set[str]) -> None:
+        try:
+            super()._assert_line_requires(message_dict, requires)
+        except InvalidInputLine as error:
+            raise InvalidInputLine(self._at_line(str(error))) from None
+
     def _maps(self, stream: str) -> list[StreamMap]:
         """Return the stream maps of a stream, save those that leave it out."""
         maps = self.mapper.stream_maps[stream]
@@ -243,10 +250,7 @@ class TargetAltcraft(Target):
         """
         stream = message["stream"]
         if not isinstance(stream, str) or not is_text(stream) or len(stream.splitlines()) > 1:
-            raise InvalidInputLine(
-                f"line {self.reader.line_number} of the input: the stream's name is not a text of "
-                "one line"
-            )
+            raise InvalidInputLine(self._at_line("the stream's name is not a text of one line"))
         return stream
 
     def _names(self, message: dict[str, t.Any], key: str) -> list[str]:
@@ -258,9 +262,7 @@ class TargetAltcraft(Target):
         names = message.get(key) or []
         listed = [names] if isinstance(names, str) else names
         if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed if n):
-            raise InvalidInputLine(
-                f"line {self.reader.line_number} of the input: {key} is not an array of names"
-            )
+            raise InvalidInputLine(self._at_line(f"{key} is not an array of names"))
         return [name for name in listed if name]
 
     def _output(

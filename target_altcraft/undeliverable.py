@@ -18,7 +18,8 @@ def without_schema(tap_stream: t.Any, line_number: int) -> UndeliverableRecord: 
     """Return the error of a record whose stream is not known."""
     if not isinstance(tap_stream, str):
         return UndeliverableRecord(
-            "no_stream", f"line {line_number} of the input: the stream's name is not a text"
+            "no_stream",
+            f"line {line_number} of the input: the stream's name is not a text of one line",
         )
     return UndeliverableRecord(
         "no_schema",

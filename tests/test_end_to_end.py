@@ -362,6 +362,11 @@ BAD_INPUT: dict[str, tuple[list[t.Any], dict[str, t.Any], str]] = {
         {"stream_maps": {"customers": {"id": "int(email)"}}},
         "a stream-map expression failed for column 'id' (ValueError)",
     ),
+    "failing filter": (
+        [schema(), customer(1, email="hush@example.com")],
+        {"stream_maps": {"customers": {"__filter__": "surname"}}},
+        "a stream map failed for __filter__: Failed to evaluate simpleeval expressions surname",
+    ),
     "record too large": (
         [schema(), customer(1, note="hush" * 500)],
         {"batch_size_bytes": 1024},

@@ -442,7 +442,9 @@ def test_names_of_a_schema_that_are_no_names_are_one_message(
     )
 
 
-@pytest.mark.parametrize("name", [5, None, ["a"], {"a": 1}, "half \ud83d", "two\nlines", "two\u2028lines"])
+@pytest.mark.parametrize(
+    "name", [5, None, ["a"], {"a": 1}, "half \ud83d", "two\nlines", "two\u2028lines"]
+)
 @pytest.mark.parametrize("kind", ["SCHEMA", "BATCH", "RECORD"])
 def test_a_stream_whose_name_is_no_text_is_one_message(play: Play, kind: str, name: t.Any) -> None:
     message = json.dumps(
@@ -455,6 +457,26 @@ def test_a_stream_whose_name_is_no_text_is_one_message(play: Play, kind: str, na
         assert "came before its SCHEMA message (line 1 of the input)" in result.error
     else:
         assert result.error == "line 1 of the input: the stream's name is not a text of one line"
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        ({"type": "RECORD"}, "a RECORD message has no record, stream"),
+        ({"type": "SCHEMA", "stream": "a"}, "a SCHEMA message has no schema"),
+        (
+            {"type": "SCHEMA", "stream": "a", "schema": []},
+            "a SCHEMA message has no schema object",
+        ),
+        ({"type": "STATE"}, "a STATE message has no value"),
+        ({"type": "BATCH", "stream": "a"}, "a BATCH message has no encoding, manifest"),
+    ],
+)
+def test_a_message_that_lacks_a_member_is_told_by_its_line(
+    play: Play, message: dict[str, t.Any], fault: str
+) -> None:
+    result = play([json.dumps(schema()), json.dumps(message)])
+    assert (result.status, result.error) == (1, f"line 2 of the input: {fault}")
 
 
 def test_a_record_nested_beyond_all_bounds_is_set_aside(sandbox: Sandbox, play: Play) -> None:

@@ -1,4 +1,4 @@
-"""A column that the settings name and no record has is said, and so is where a message is broken."""
+"""A column that the settings name and no record has is said."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_column_that_no_record_has_is_said_once(
     given = NAMING[setting]
     its_own = level == "the stream's"
     config = {"streams": {"customers": given}} if its_own else given
-    result = deliver([schema(), customer(1), schema(), customer(2), state(2)], config)
+    result = deliver([schema(), customer(1), schema(), customer(2)], {**config, "dry_run": True})
     assert result.status == 0
     (said,) = (line for line in result.stderr.splitlines() if "names the column" in line)
     which = ITS_RECORDS if its_own else NOBODY_HAS
