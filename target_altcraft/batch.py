@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from target_altcraft.delivery.limit import SizeLimit
-    from target_altcraft.origin import Origin
+    from target_altcraft.origin import Kind, Origin
     from target_altcraft.profile import Entry
     from target_altcraft.settings import StreamSettings
 
@@ -70,7 +70,7 @@ class Batch:
     are the match values in it, of the kind that `space` names; two batches of one space that share
     a value hold records of one customer. `after` are the numbers of batches that hold an earlier
     record of one of its customers. `held` are the bytes that it keeps in memory: its body, and the
-    tap's lines where the rejects file needs them. All its origins have one mapping. It is full with
+    tap's lines where the rejects file needs them. All its origins are of one kind. It is full with
     `most_rows` entries.
     """
 
@@ -153,7 +153,7 @@ class OpenBatches:
         size = len(body) + 1  # with its comma
         held = size + len(origin.message)
         batch = self._open.get(stream.name)
-        if batch is not None and batch.origins.mapping != origin.mapping:
+        if batch is not None and batch.origins.kind is not origin.kind:
             self._close(batch)
             batch = None
         if (
@@ -162,7 +162,7 @@ class OpenBatches:
             or batch.size + size > self._limit.bytes
             or batch.held + held > self._limit.maximum
         ):
-            batch = self._with_room(stream, size, held, identity, origin.mapping)
+            batch = self._with_room(stream, size, held, identity, origin.kind)
         batch.entries.append(body)
         batch.origins.append(origin)
         batch.identities.add(identity)
@@ -184,7 +184,7 @@ class OpenBatches:
             How many, of the first ones, were added; `add` is for the one that comes next.
         """
         batch = self._open.get(stream.name)
-        if batch is None or len(self._open) > 1 or batch.origins.mapping != origins.mapping:
+        if batch is None or len(self._open) > 1 or batch.origins.kind is not origins.kind:
             return 0
         count = min(batch.most_rows - len(batch.entries) - 1, len(entries))  # the last closes it
         bodies = [entry.body for entry in entries[:count]]
@@ -202,7 +202,7 @@ class OpenBatches:
         return count
 
     def _with_room(
-        self, stream: StreamSettings, size: int, held: int, identity: str, mapping: int
+        self, stream: StreamSettings, size: int, held: int, identity: str, kind: Kind
     ) -> Batch:
         """Return the batch that an entry goes to, after closing what must go out before it.
 
@@ -227,9 +227,9 @@ class OpenBatches:
             self._close(batch)
         while self._open and self._held + self._added(stream, held) > self._limit.maximum:
             self._close(max(self._open.values(), key=lambda batch: batch.held))
-        batch = self._open.get(stream.name) or self._new(stream, mapping, *known)
+        batch = self._open.get(stream.name) or self._new(stream, kind, *known)
         while len(self._open) > 1 and self._must_close_first(batch, identity):
-            batch = self._new(stream, mapping, *known)
+            batch = self._new(stream, kind, *known)
         return batch
 
     def close_aged(self) -> None:
@@ -254,7 +254,7 @@ class OpenBatches:
         around, _ = self._envelopes[stream.name]
         return held if stream.name in self._open else around.size + held - 1
 
-    def _new(self, stream: StreamSettings, mapping: int, around: Envelope, space: str) -> Batch:
+    def _new(self, stream: StreamSettings, kind: Kind, around: Envelope, space: str) -> Batch:
         batch = Batch(
             number=self._next_number(),
             stream=stream,
@@ -263,7 +263,7 @@ class OpenBatches:
             size=around.size - 1,  # the first entry has no comma
             held=around.size - 1,
             space=space,
-            origins=Origins(mapping),
+            origins=Origins(kind),
             most_rows=self._max_rows(stream.name),
         )
         self._held += batch.held

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import typing as t
 from dataclasses import dataclass, field
 
 import msgspec
+
+if t.TYPE_CHECKING:
+    from target_altcraft.settings import SendAgain
+
+
+class Kind(t.NamedTuple):
+    """As what the journal knows a record: fixed when it comes, whatever a later SCHEMA says.
+
+    Records of one route share the very object.
+    """
+
+    mapping: int
+    """Number by which the journal knows how the stream's records become entries."""
+    send_again: SendAgain
+    """When a key that was delivered goes out again."""
+    has_key: bool
+    """Whether the stream's records have key properties."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether equal records are told apart by their places."""
+        return self.send_again == "always" or not self.has_key
+
+
+NO_KIND = Kind(0, "always", has_key=False)
+"""Of a run without a journal."""
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -18,8 +45,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     """Digest of the record's version, for the journal."""
     place: int = 0
     """The record's place in the input; the first record has place 1."""
-    mapping: int = 0
-    """Number by which the journal knows how the stream's records became entries."""
+    kind: Kind = NO_KIND
 
 
 NO_ORIGIN = Origin()
@@ -30,10 +56,10 @@ NO_ORIGIN = Origin()
 class Origins:
     """Where the entries of a batch came from, in columns: far cheaper than an object for each.
 
-    All have one mapping. A run that needs no origins leaves the columns empty.
+    All are of one kind. A run that needs no origins leaves the columns empty.
     """
 
-    mapping: int = 0
+    kind: Kind = NO_KIND
     messages: list[bytes] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     versions: list[bytes] = field(default_factory=list)
@@ -48,7 +74,7 @@ class Origins:
             self.keys[position],
             self.versions[position],
             self.places[position],
-            self.mapping,
+            self.kind,
         )
 
     def append(self, origin: Origin) -> None:
@@ -60,7 +86,7 @@ class Origins:
             self.places.append(origin.place)
 
     def extend(self, others: Origins) -> None:
-        """Add the origins of entries of the same mapping."""
+        """Add the origins of entries of the same kind."""
         self.messages += others.messages
         self.keys += others.keys
         self.versions += others.versions
@@ -69,7 +95,7 @@ class Origins:
     def part(self, first: int, last: int) -> Origins:
         """Return those from one position up to another."""
         return Origins(
-            self.mapping,
+            self.kind,
             self.messages[first:last],
             self.keys[first:last],
             self.versions[first:last],

@@ -119,13 +119,12 @@ class Outcomes:
             if before is State.ON_THE_WIRE:
                 sent.forget(request.number)
         elif state in {State.ACCEPTED, State.UNTRACEABLE}:
-            sent.accepted(request.number, request.batch.origins.mapping, request.task_id)
+            sent.accepted(request.number, request.batch.origins.kind.mapping, request.task_id)
         elif state is State.COMPLETED:
-            stream = memory.stream(request.batch.stream.name)
             sent.delivered(
                 request.number,
                 set(request.not_imported),
-                for_ever=stream.send_again != "always",
+                for_ever=request.batch.origins.kind.send_again != "always",
             )
         elif state in {State.FAILED, State.VANISHED}:
             sent.doubtful(request.number, state.value, request.not_imported)
@@ -133,14 +132,13 @@ class Outcomes:
     @staticmethod
     def _sent(request: Request, memory: Memory) -> Sent:
         origins = request.origins()
-        stream = memory.stream(request.batch.stream.name)
         return Sent(
             number=request.number,
-            stream=stream.row.id,
+            stream=memory.stream(request.batch.stream.name).row.id,
             name=f"{request.batch} ({request.count} profiles)",
-            mapping=origins.mapping,
+            mapping=origins.kind.mapping,
             versions=b"".join(origins.versions),
-            places=stream.places(origins.places),
+            places=memory.places(origins.places) if origins.kind.is_counted else b"",
         )
 
     def _report(self, request: Request) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from target_altcraft.codec import encode_json, encode_text
 from target_altcraft.memory.versions import ENTRY_DIGEST, VersionMaker, digest, stable_json
+from target_altcraft.origin import NO_KIND
 from target_altcraft.profile import EntryPlan
 
 if t.TYPE_CHECKING:
@@ -14,6 +15,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.memory.memory import Memory
     from target_altcraft.memory.stream import StreamMemory
+    from target_altcraft.origin import Kind
     from target_altcraft.settings import Settings, StreamSettings
 
 _MAPPING_BYTES = 16
@@ -54,8 +56,8 @@ class Route:
     """Returns the key properties of a mapped record as JSON."""
     versions: VersionMaker | None
     memory: StreamMemory | None
-    mapping: int
-    """Number by which the journal knows how the stream's records become entries."""
+    kind: Kind
+    """As what the journal knows the stream's records."""
     deleted_column: str | None
     """A column of the tap's records that marks deleted ones, besides `_sdc_deleted_at`."""
     bookmark: str | None
@@ -90,7 +92,7 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
         key_json=_key_json(output.keys),
         versions=versions,
         memory=remembered,
-        mapping=0 if remembered is None else remembered.row.mapping,
+        kind=NO_KIND if remembered is None else remembered.kind,
         deleted_column=stream.deleted_column,
         bookmark=bookmark,
     )

@@ -252,7 +252,7 @@ class Router:
 
     def _send_arrival(self, route: Route, arrival: Arrival) -> None:
         """Send a record that the journal lets pass."""
-        self._send(route, arrival.entry, arrival.origin(route.mapping), arrival.line_number)
+        self._send(route, arrival.entry, arrival.origin(route.kind), arrival.line_number)
 
     def _send_all(self, route: Route, arrivals: list[Arrival]) -> int:
         """Send the first of some records that the journal lets pass, all of one stream.
@@ -262,7 +262,7 @@ class Router:
         """
         entries = [arrival.entry for arrival in arrivals]
         origins = Origins(
-            route.mapping,
+            route.kind,
             [arrival.message for arrival in arrivals],
             [arrival.key for arrival in arrivals],
             [arrival.version for arrival in arrivals],
@@ -357,7 +357,7 @@ class Router:
     def _follow(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Do what a judgement says."""
         memory = t.cast("StreamMemory", route.memory)
-        origin = arrival.origin(route.mapping)
+        origin = arrival.origin(route.kind)
         while judgement.verdict is Verdict.WAIT:
             self._batches.close(route.name)
             self._collect_settled()
@@ -419,8 +419,7 @@ class Router:
                 if not is_replay and route.memory.was_rejected_before(version, record):
                     self._count_rejected_before(route, self._input.line_number)
                     return
-                mapping = route.memory.row.mapping
-                origin = msgspec.structs.replace(origin, version=version, mapping=mapping)
+                origin = msgspec.structs.replace(origin, version=version, kind=route.kind)
         self._set_aside(route, origin, rejection, self._input.line_number)
 
     def _set_aside(

@@ -15,7 +15,7 @@ from target_altcraft.batch import MAX_AGE_SECONDS, OpenBatches, envelope, identi
 from target_altcraft.client import Body
 from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.errors import Rejection
-from target_altcraft.origin import Origin, Origins
+from target_altcraft.origin import Kind, Origin, Origins
 from target_altcraft.profile import Entry
 from target_altcraft.settings import StreamSettings
 
@@ -334,15 +334,16 @@ def test_every_entry_has_a_row_though_nothing_is_to_be_kept() -> None:
     assert [road.handed[0].origins[number] for number in range(2)] == [Origin(), Origin()]
 
 
+KINDS = [Kind(number, "new_version", has_key=True) for number in (1, 2)]
 ENTRIES = st.lists(
     st.builds(
-        lambda size, name, mapping, message: (
+        lambda size, name, kind, message: (
             Entry(b"e" * size, name),
-            Origin(b"m" * message, b"k", b"v", 1, mapping),
+            Origin(b"m" * message, b"k", b"v", 1, kind),
         ),
         st.integers(1, 60),
         st.sampled_from(["ada", "bob", "eve"]),
-        st.sampled_from([1, 1, 1, 2]),
+        st.sampled_from([*[KINDS[0]] * 3, KINDS[1]]),
         st.integers(0, 40),
     ),
     max_size=25,
@@ -367,14 +368,14 @@ def test_many_at_once_make_the_batches_that_one_after_the_other_make(
     single, many = (Road(max_rows=max_rows, max_bytes=max_bytes) for _ in range(2))
     if other:  # a stream that fills its own batch
         for road in (single, many):
-            road.open.add(ORDERS, Entry(b"{}", "ada"), Origin(mapping=7))
+            road.open.add(ORDERS, Entry(b"{}", "ada"), Origin(kind=KINDS[1]))
     for entry, origin in rows:
         single.open.add(CUSTOMERS, entry, origin)
     left = rows
     while left:
-        mapping, group = next(itertools.groupby(left[:run], lambda row: row[1].mapping))
+        kind, group = next(itertools.groupby(left[:run], lambda row: row[1].kind))
         lot = [*group]
-        origins = Origins(mapping)
+        origins = Origins(kind)
         for _, origin in lot:
             origins.append(origin)
         number = many.open.add_all(CUSTOMERS, [entry for entry, _ in lot], origins)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from target_altcraft import codec
 from target_altcraft.codec import decode_json, encode_json, to_text, to_utc
 from target_altcraft.errors import Rejection
-from target_altcraft.origin import NO_ORIGIN, Origin
+from target_altcraft.origin import NO_KIND, NO_ORIGIN, Origin
 from target_altcraft.profile import EntryPlan
 from target_altcraft.settings import StreamSettings
 from target_altcraft.subscriptions import compiled
@@ -880,7 +880,7 @@ def test_encode_json_says_which_error_a_half_pair_is() -> None:
 
 
 def test_origin_keeps_nothing_unless_it_is_asked_for() -> None:
-    assert Origin() == NO_ORIGIN == Origin(b"", b"", b"", 0, 0)
+    assert Origin() == NO_ORIGIN == Origin(b"", b"", b"", 0, NO_KIND)
 
 
 # Any record

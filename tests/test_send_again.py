@@ -515,6 +515,13 @@ def test_rows_are_counted_from_the_schema_on_that_names_no_key(nights: Nights) -
     assert nights.sent() == [1, 1, 1]
 
 
+def test_rows_that_came_before_the_key_stay_counted(nights: Nights) -> None:
+    without_key = {**bookmarked(), "key_properties": []}
+    for _ in range(3):
+        nights.good([without_key, at(1), at(1), bookmarked(), *said(at(2))], batch_size_rows=9)
+        assert nights.sent() == [1, 1, 2]
+
+
 def test_each_output_of_one_tap_stream_has_a_memory_of_its_own(nights: Nights) -> None:
     maps = {"customers": {}, "vip": {"__source__": "customers", "__filter__": "id > 1"}}
     for _ in range(2):

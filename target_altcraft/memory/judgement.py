@@ -13,6 +13,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
     from target_altcraft.memory.sent import Leftover
+    from target_altcraft.origin import Kind
     from target_altcraft.profile import Entry
 
 
@@ -35,13 +36,13 @@ class Arrival(msgspec.Struct, gc=False):
     version: bytes = b""
     """Made when the record's lot is judged: much faster for many at once."""
 
-    def origin(self, mapping: int) -> Origin:
+    def origin(self, kind: Kind) -> Origin:
         """Return what is kept of it until its outcome is known.
 
         Args:
-            mapping: Number by which the journal knows how it became an entry.
+            kind: As what the journal knows it.
         """
-        return Origin(self.message, self.key, self.version, self.place, mapping)
+        return Origin(self.message, self.key, self.version, self.place, kind)
 
 
 class Verdict(enum.Enum):

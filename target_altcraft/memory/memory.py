@@ -7,15 +7,17 @@ import typing as t
 
 from target_altcraft.errors import SettingsError
 from target_altcraft.memory.bookmark_watch import BookmarkWatch
+from target_altcraft.memory.delivered import places_bytes
 from target_altcraft.memory.journal import Journal
 from target_altcraft.memory.questions import NotedKeys
 from target_altcraft.memory.remembered import Remembered
 from target_altcraft.memory.resume import Leftovers
 from target_altcraft.memory.sent import SentRequests
 from target_altcraft.memory.stream import ENDED_WELL, REPLAYED, StreamMemory
+from target_altcraft.origin import Kind
 
 if t.TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from target_altcraft.memory.remembered import StreamRow
     from target_altcraft.settings import SendAgain, Settings, StreamSettings
@@ -80,8 +82,8 @@ class Memory:
         self._check_setting(stream.name, how, has_key=has_key)
         row = self._remembered.stream(stream.name, mapping, by_key=how in _BY_KEY)
         before = self._streams.get(stream.name)
-        kind = row.mapping, how, has_key
-        if before is not None and kind == (before.row.mapping, before.send_again, before.has_key):
+        kind = Kind(row.mapping, how, has_key)
+        if before is not None and kind == before.kind:
             return before
         self._check_mapping(stream.name, how, row)
         self._begin_resend(stream.name, row, is_new=before is None)
@@ -90,8 +92,7 @@ class Memory:
             row,
             self._noted,
             stream,
-            how,
-            has_key=has_key,
+            kind,
             bookmark=bookmark,
             leftovers=[left for left in self.leftovers.all if left.stream == row.id],
             boundary=None if how == "always" else self._remembered.boundary(row.id, stream),
@@ -160,6 +161,10 @@ class Memory:
     def stream(self, name: str) -> StreamMemory:
         """Return what is remembered of a stream that was entered."""
         return self._streams[name]
+
+    def places(self, places: Sequence[int]) -> bytes:
+        """Return run and place of records whose versions are counted."""
+        return places_bytes(self._remembered.run, places)
 
     def was_accepted(self, name: str) -> bool:
         """Tell whether an earlier run had something of a stream accepted with the same settings."""

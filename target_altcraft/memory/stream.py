@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from target_altcraft.memory import format1
-from target_altcraft.memory.delivered import place_bytes, places_bytes, run_of
+from target_altcraft.memory.delivered import place_bytes, run_of
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Judgement, Verdict
 from target_altcraft.memory.questions import Questions
 from target_altcraft.memory.resume import StreamLeftovers
@@ -26,8 +26,8 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.questions import NotedKeys
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
-    from target_altcraft.origin import Origin
-    from target_altcraft.settings import SendAgain, StreamSettings
+    from target_altcraft.origin import Kind, Origin
+    from target_altcraft.settings import StreamSettings
 
 ENDED_WELL, REPLAYED = 1, 2
 """How an earlier run ended: it read the tap to its end, or it replayed rejects."""
@@ -44,8 +44,7 @@ class StreamMemory:
         row: What it knows of the stream.
         noted: The keys that this run has met, of all streams.
         settings: The stream's settings.
-        send_again: When a key that was delivered goes out again.
-        has_key: Whether the stream's records have key properties; else versions are counted.
+        kind: Of its records; they are counted, where its `is_counted` says so.
         bookmark: Its one bookmark column; None if there is none.
         leftovers: What earlier runs left of the stream.
         boundary: What format 1 knew of its greatest bookmark.
@@ -60,9 +59,8 @@ class StreamMemory:
         row: StreamRow,
         noted: NotedKeys,
         settings: StreamSettings,
-        send_again: SendAgain,
+        kind: Kind,
         *,
-        has_key: bool,
         bookmark: str | None,
         leftovers: Sequence[Leftover] = (),
         boundary: format1.Boundary | None = None,
@@ -71,10 +69,10 @@ class StreamMemory:
         watch: BookmarkWatch | None = None,
     ) -> None:
         self.row = row
-        self.send_again = send_again
-        self.has_key = has_key
-        self.by_key = send_again in {"changed", "never"}
-        self.is_counted = send_again == "always" or not has_key
+        self.kind = kind
+        self.send_again = kind.send_again
+        self.by_key = kind.send_again in {"changed", "never"}
+        self.is_counted = kind.is_counted
         self.known_before = 0
         self.met = 0
         self.tail_was_met = False
@@ -97,7 +95,7 @@ class StreamMemory:
         self._under_way = UnderWay(
             by_key=self.by_key,
             is_counted=self.is_counted,
-            sends_replays_once=send_again == "always" and has_key,
+            sends_replays_once=kind.send_again == "always" and kind.has_key,
         )
         self._used: set[tuple[bytes, bytes, bytes]] = set()
         self._has_particulars = bool(
@@ -397,10 +395,6 @@ class StreamMemory:
         self._has_particulars |= self._under_way.go_on_from(before._under_way)
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 
-    def places(self, places: Sequence[int]) -> bytes:
-        """Return run and place of records where versions are counted, else nothing."""
-        return places_bytes(self._remembered.run, places) if self.is_counted else b""
-
     def was_rejected_before(self, version: bytes, record: Mapping[str, t.Any]) -> bool:
         """Tell whether a record was rejected before, just as it is; a resend tries it anew."""
         return self._is_among(self._rejected([version]).get(0, ()), record)
@@ -423,10 +417,10 @@ class StreamMemory:
 
     def remember_rejected(self, origin: Origin, record: Mapping[str, t.Any]) -> None:
         """Note a rejected record, so that it is not rejected anew every night."""
-        if self.send_again == "new_version" and self._remembered.may_write:
+        if origin.kind.send_again == "new_version" and self._remembered.may_write:
             id_ = id_of(origin.version)
             source = source_digest(record, self._bookmark)
-            self._remembered.reject(self.row.id, origin.mapping, id_, source, origin.place)
+            self._remembered.reject(self.row.id, origin.kind.mapping, id_, source, origin.place)
 
     def _copy(self, place: int) -> bytes:
         return place_bytes(self._remembered.run, place) if self.is_counted else b""
