@@ -1162,8 +1162,12 @@ def test_command_serves_until_a_signal(ending: signal.Signals) -> None:
         (["--fault=submit:nothing"], "no fault 'nothing' for submit"),
         (["--host=192.0.2.1"], "'192.0.2.1' is not a loopback address"),
         (["--workflow=seven"], "'seven' is not ID:NAME[:inactive]"),
-        (["--port=70000"], "70000 is not between 0 and 65535"),
-        (["--task-seconds=-1"], "-1 is not a number of seconds"),
+        (["--port=70000"], "'70000' is not between 0 and 65535"),
+        (["--port=any"], "'any' is not between 0 and 65535"),
+        (["--task-seconds=-1"], "'-1' is not a number of seconds"),
+        (["--task-seconds=soon"], "'soon' is not a number of seconds"),
+        (["--body-limit=-5"], "'-5' is not a number of bytes"),
+        (["--body-limit=0"], "'0' is not a number of bytes"),
     ],
 )
 def test_wrong_argument_is_one_message_and_exit_2(arguments: list[str], message: str) -> None:

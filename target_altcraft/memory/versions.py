@@ -92,7 +92,9 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
         value = _plain(Decimal(value))
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
         return (value + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
-    return digest(stable_json(value), BOOKMARK_BYTES)
+    with contextlib.suppress(RecursionError):
+        return digest(stable_json(value), BOOKMARK_BYTES)
+    return NO_BOOKMARK  # nested too deeply to be written again
 
 
 def _plain_moment(text: str) -> int:

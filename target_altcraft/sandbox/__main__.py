@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--body-limit",
-        type=int,
+        type=_bytes,
         default=DEFAULT_BODY_LIMIT,
         metavar="BYTES",
         help="largest request body (default: %(default)s)",
@@ -169,17 +169,22 @@ def _add_setup(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= _MAX_PORT:
-        raise argparse.ArgumentTypeError(f"{port} is not between 0 and {_MAX_PORT}")
-    return port
+    if not text.isdecimal() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and {_MAX_PORT}")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(text)) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
 
 
 def _workflow(text: str) -> Workflow:
