@@ -203,7 +203,8 @@ class Router:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 origin = Origin(self._message(line))
                 self._set_aside(route, origin, too_deep, self._input.line_number)
-        self._judge_what_is_due()
+        if self.place % _JUDGED_EVERY == 0 or self._lot.is_full():
+            self._judge_what_is_due()
 
     def _judge_what_is_due(self) -> None:
         """Judge a full lot, and the streams; at a record's end, lest an error be taken for its."""
