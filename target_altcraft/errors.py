@@ -86,7 +86,15 @@ class UndeliverableRecord(InputError):
 
 
 class OutputError(TargetError):
-    """Something this target must write cannot be written."""
+    """Something this target must write cannot be written.
+
+    Args:
+        is_full: Whether the disk has no space left.
+    """
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        super().__init__(message)
+        self.is_full = is_full
 
 
 class Braked(TargetError):

@@ -15,6 +15,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LOT_BYTES = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _DIRECTORY_CANNOT_BE_SYNCED = {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 
 
@@ -112,7 +113,10 @@ class JsonLines:
 
     def _error(self, error: OSError | ValueError) -> OutputError:
         if isinstance(error, OSError):
-            return OutputError(f"{self._setting}: {self.path} cannot be written: {error.strerror}")
+            return OutputError(
+                f"{self._setting}: {self.path} cannot be written: {error.strerror}",
+                is_full=error.errno in _FULL,
+            )
         return OutputError(f"{self._setting}: {self.path!r} is no path that the system takes")
 
 

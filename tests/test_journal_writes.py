@@ -259,6 +259,20 @@ def test_no_space_at_any_write_ends_the_run_with_one_message_and_the_next_goes_o
         check_after_break(breakable, messages, first)
 
 
+def test_a_full_disk_that_stops_two_files_at_once_is_one_message(
+    breakable: Breakable, sandbox: Sandbox
+) -> None:
+    messages = begin(breakable, sandbox, "new_version")
+    assert breakable.run([bookmarked()]).status == 0
+    made = breakable.writes()
+    for number in range(made - 20, made - 10):  # the reader rejects while a worker writes
+        breakable.clear()
+        forget_all(sandbox)
+        result = breakable.run(messages, "full", number)
+        assert (result.status, result.states) == (1, [])
+        assert "cannot be written" in result.error
+
+
 def test_what_could_not_be_remembered_was_not_sent(breakable: Breakable, sandbox: Sandbox) -> None:
     messages = [bookmarked(), at(1), state(1)]
     assert breakable.run([bookmarked()]).status == 0

@@ -16,7 +16,7 @@ from target_altcraft.delivery.polling import TaskWatch
 from target_altcraft.delivery.retry import retry
 from target_altcraft.delivery.sender import Sender
 from target_altcraft.delivery.shared import Shared
-from target_altcraft.errors import REPEATABLE, Abandoned, Halted, Stopped, TargetError
+from target_altcraft.errors import REPEATABLE, Abandoned, Halted, OutputError, Stopped, TargetError
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +114,7 @@ class Window:
             if first:
                 self._failure = error
         if not first and error is not self._failure:
-            _say_also(error)
+            _say_also(error, self._failure)
 
     def offer(self, batch: Batch) -> None:
         """Hand a batch to a worker; wait until the window and its customers are free.
@@ -226,7 +226,7 @@ class Window:
     def say_unraised(self, raised: BaseException) -> None:
         """Log the first failure of a worker, if the run ends for another reason."""
         if self._failure is not None and self._failure is not raised:
-            _say_also(self._failure)
+            _say_also(self._failure, raised)
 
     def close(self) -> tuple[list[str], list[str]]:
         """Stop the workers.
@@ -383,6 +383,9 @@ def _say_not_sent(batch: Batch, number: int) -> None:
     logger.warning("%s: %d profiles not sent, the run is ending", batch, number)
 
 
-def _say_also(error: BaseException) -> None:
+def _say_also(error: BaseException, told: BaseException | None) -> None:
+    """Log a failure besides the one that is told; of a full disk one message is enough."""
+    if all(isinstance(each, OutputError) and each.is_full for each in (error, told)):
+        return
     """Log a failure that is not the one which ends the run."""
     logger.error("and also: %s", error if isinstance(error, TargetError) else type(error).__name__)

@@ -293,7 +293,9 @@ class Journal:
             )
         if isinstance(error, sqlite3.OperationalError):
             what = "read" if self.read_only else "written"
-            return OutputError(f"journal_path: {self._path} cannot be {what}: {text}")
+            return OutputError(
+                f"journal_path: {self._path} cannot be {what}: {text}", is_full="full" in text
+            )
         return self._not_readable("is damaged")
 
     def _not_readable(self, why: str) -> SettingsError:
