@@ -17,6 +17,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from target_altcraft.delivery.limit import SizeLimit
+    from target_altcraft.memory.judgement import Arrival
     from target_altcraft.origin import Kind, Origin
     from target_altcraft.profile import Entry
     from target_altcraft.settings import StreamSettings
@@ -172,34 +173,77 @@ class OpenBatches:
         if len(batch.entries) == batch.most_rows:
             self._close(batch)
 
-    def add_all(self, stream: StreamSettings, entries: Sequence[Entry], origins: Origins) -> int:
-        """Add entries to their stream's batch where that needs no decision: several times as fast.
+    def add_all(
+        self,
+        stream: StreamSettings,
+        kind: Kind,
+        arrivals: Sequence[Arrival],
+        first: int,
+        last: int,
+    ) -> int:
+        """Add records to their stream's batch at once, while that needs no decision.
 
         Args:
             stream: The stream's settings.
-            entries: Records that follow each other.
-            origins: Where they came from.
+            kind: That of all the records.
+            arrivals: Records that follow each other.
+            first: Position of the first one to be added.
+            last: Position behind the last one.
 
         Returns:
-            How many, of the first ones, were added; `add` is for the one that comes next.
+            How many, from the first one on, were added; `add` is for the one that comes next.
         """
         batch = self._open.get(stream.name)
-        if batch is None or len(self._open) > 1 or batch.origins.kind is not origins.kind:
+        if batch is None or batch.origins.kind is not kind:
             return 0
-        count = min(batch.most_rows - len(batch.entries) - 1, len(entries))  # the last closes it
-        bodies = [entry.body for entry in entries[:count]]
-        size = sum(map(len, bodies)) + count  # with their commas
-        added = origins.part(0, count)
-        held = size + sum(map(len, added.messages))
-        if batch.size + size > self._limit.bytes or batch.held + held > self._limit.maximum:
-            return 0
+        last = min(last, first + batch.most_rows - len(batch.entries) - 1)  # a full one is closed
+        last = self._before_shared_customer(batch, arrivals, first, last)
+        added = arrivals[first:last]
+        origins = Origins(
+            kind,
+            [arrival.message for arrival in added],
+            [arrival.key for arrival in added],
+            [arrival.version for arrival in added],
+            [arrival.place for arrival in added],
+        )
+        bodies = [arrival.entry.body for arrival in added]
+        size = sum(map(len, bodies)) + len(bodies)  # with their commas
+        held = size + sum(map(len, origins.messages))
+        if batch.size + size > self._limit.bytes or self._held + held > self._limit.maximum:
+            return self.add_all(stream, kind, arrivals, first, first + self._fitting(batch, added))
         batch.entries += bodies
-        batch.origins.extend(added)
-        batch.identities.update([entry.identity for entry in entries[:count]])
+        batch.origins.extend(origins)
+        batch.identities.update([arrival.entry.identity for arrival in added])
         batch.size += size
         batch.held += held
         self._held += held
-        return count
+        return len(added)
+
+    def _fitting(self, batch: Batch, arrivals: Sequence[Arrival]) -> int:
+        """Return how many of these records, from the first one on, pass no budget of bytes."""
+        size, held = batch.size, self._held
+        for number, arrival in enumerate(arrivals):
+            added = len(arrival.entry.body) + 1
+            size += added
+            held += added + len(arrival.message)
+            if size > self._limit.bytes or held > self._limit.maximum:
+                return number
+        return len(arrivals)
+
+    def _before_shared_customer(
+        self, batch: Batch, arrivals: Sequence[Arrival], first: int, last: int
+    ) -> int:
+        """Return the position of the first record of which another open batch holds an earlier one.
+
+        Returns:
+            `last` if there is none.
+        """
+        others = [o for o in self._open.values() if o is not batch and o.space == batch.space]
+        for position in range(first, last) if others else ():
+            identity = arrivals[position].entry.identity
+            if any(identity in other.identities for other in others):
+                return position
+        return last
 
     def _with_room(
         self, stream: StreamSettings, size: int, held: int, identity: str, kind: Kind

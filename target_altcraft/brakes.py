@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from target_altcraft.errors import Braked, TargetError
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from target_altcraft.batch import Batch
     from target_altcraft.settings import Settings
@@ -26,6 +26,17 @@ logger = logging.getLogger(__name__)
 
 LEAST = 20
 """A stream is judged from so many records on; fewer say little of the rest."""
+
+
+class Later(t.NamedTuple):
+    """Records that were read and are not to be counted yet, by stream."""
+
+    waiting: Counter[str]
+    """Of these nothing is known yet."""
+    rejected: Counter[str]
+
+
+_NOTHING = Later(Counter(), Counter())
 
 
 @dataclass(slots=True)
@@ -120,7 +131,7 @@ class Brakes:
             self._refused[batch.stream.name] += number
             self._with_rejects.add(batch.number)
 
-    def judge(self, stream: str, *, unknown: int = 0, least: int = LEAST) -> None:
+    def judge(self, stream: str, *, later: Later | None = None, least: int = LEAST) -> None:
         """Judge a stream by what is known of it so far.
 
         Twice: by all profiles that came, where one that is not settled counts as good; and by those
@@ -128,7 +139,7 @@ class Brakes:
 
         Args:
             stream: The output stream.
-            unknown: How many of the records that were read are not to be counted yet.
+            later: Records that were read and are not to be counted yet.
             least: Do not judge fewer profiles that Altcraft has answered for.
 
         Raises:
@@ -136,28 +147,35 @@ class Brakes:
         """
         if stream in self._struck:
             raise self._struck[stream]
-        shares = self._summary.shares(stream)
+        shares, later = self._summary.shares(stream), later or _NOTHING
         with self._lock:
             refused = self._refused[stream]
         answered = shares.delivered + refused + shares.good
         for rejected, profiles, enough in (
-            (shares.rejected, shares.profiles - unknown, LEAST),
+            (
+                shares.rejected - later.rejected[stream],
+                shares.profiles - later.waiting[stream] - later.rejected[stream],
+                LEAST,
+            ),
             (refused, answered, least),
         ):
             if rejected and profiles >= enough and self._are_too_many(rejected, profiles):
                 raise self._strike(stream, self._words(stream, rejected, profiles, shares.reason))
 
-    def judge_all(self, unknown: Mapping[str, int] | None = None) -> None:
+    def judge_all(self, later: Callable[[], Later] | None = None) -> None:
         """Judge every stream.
 
         Args:
-            unknown: How many of the records that were read are not to be counted yet, by stream.
+            later: Returns the records that were read and are not to be counted yet; asked only if
+                something was rejected.
 
         Raises:
             Braked: If too many of one were rejected.
         """
-        for stream in self._summary.rejecting():
-            self.judge(stream, unknown=(unknown or {}).get(stream, 0))
+        rejecting = self._summary.rejecting()
+        not_yet = later() if later is not None and rejecting else None
+        for stream in rejecting:
+            self.judge(stream, later=not_yet)
 
     def _are_too_many(self, rejected: int, profiles: int) -> bool:
         limit = self._settings.max_reject_percent

@@ -1,6 +1,7 @@
 """Settings that are each allowed, and contradict each other.
 
-A line names the settings. It quotes none of their values, save names of streams and of channels.
+A line names the settings. It quotes none of their values, save names of streams, columns and
+channels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from target_altcraft.settings_schema import FILES, RUN_SETTINGS
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_MOVING = ("content_columns", "custom_data_columns", "attach_column", "custom_request_column")
+"""Settings by which columns leave the profile, each to a place of its own."""
 _SIDE_FILES = ("-journal", "-wal", "-shm")  # SQLite's own, beside the journal: sqlite.org/tempfiles
 
 
@@ -47,10 +50,13 @@ def stream_contradictions(values: Mapping[str, t.Any]) -> Iterator[str]:
         yield (
             "matching 'custom_request' needs custom_request_column, the column that holds the query"
         )
-    content = values.get("content_columns") or ()
-    for column in values.get("custom_data_columns") or ():
-        if column in content:
-            yield f"content_columns and custom_data_columns must not both name '{column}'"
+    taken: dict[str, str] = {}
+    for setting in _MOVING:
+        columns = values.get(setting) or ()
+        for column in dict.fromkeys([columns] if isinstance(columns, str) else columns):
+            if column in taken:
+                yield f"{taken[column]} and {setting} must not both name the column '{column}'"
+            taken.setdefault(column, setting)
 
 
 def _journal_faults(config: Mapping[str, t.Any]) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import typing as t
+from collections import Counter
 from dataclasses import dataclass, field
 
+from target_altcraft.brakes import Later
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, Verdict
 
 if t.TYPE_CHECKING:
@@ -33,12 +35,14 @@ class State(t.NamedTuple):
 class Lot:
     """Records of the input that follow each other, and the STATEs among them.
 
-    `routes` are those of the records, `size` the bytes that wait with them.
+    `routes` are those of the records, `size` the bytes that wait with them. `rejected` are the
+    places and streams of records that came among them and were rejected at once.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
     size: int = 0
 
     def is_full(self) -> bool:
@@ -49,6 +53,18 @@ class Lot:
         """Return the route of all records, None if they have several."""
         first = self.routes[0]
         return first if self.routes.count(first) == len(self.routes) else None
+
+    def note_rejected(self, stream: str, place: int) -> None:
+        """Note that a record was rejected, if others wait already that came before it."""
+        if self.arrivals:
+            self.rejected.append((place, stream))
+
+    def later(self, state: State) -> Later:
+        """Return what came behind a STATE."""
+        return Later(
+            Counter(route.name for route in self.routes[state.behind :]),
+            Counter(stream for place, stream in self.rejected if place > state.place),
+        )
 
     def judged(self, summary: Summary) -> list[Judgement]:
         """Return the judgement of each record; those of `DELIVERED_BEFORE` are counted already."""

@@ -1,14 +1,17 @@
-"""Columns that the settings name and no record has: without a word they would do nothing."""
+"""Columns that the settings name and no SCHEMA does: without a word they would do nothing."""
 
 from __future__ import annotations
 
 import logging
 import typing as t
 
-from target_altcraft.names import near
+from target_altcraft.names import near, visible
 
 if t.TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+
+_PARTS = {"$ref", "allOf", "anyOf", "oneOf", "patternProperties"}
+"""Keywords of a schema that may name columns as `properties` does."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class NamedColumns:
 
         Args:
             stream: Its name after stream maps.
-            columns: Those of its records after stream maps; none if its SCHEMA does not say.
+            columns: Those that its SCHEMA names after stream maps; none if it need not name all.
         """
         self._columns.update(dict.fromkeys(columns))
         for each in list(self._unseen):
@@ -49,11 +52,11 @@ class NamedColumns:
             if column not in columns and (stream, setting, column) not in self._said:
                 self._said.add((stream, setting, column))
                 logger.warning(
-                    "stream '%s': %s names the column '%s', which its records do not have after "
+                    "stream '%s': %s names the column '%s', which its SCHEMA does not name after "
                     "stream maps%s",
                     stream,
                     setting,
-                    column,
+                    visible(column),
                     near(column, columns),
                 )
 
@@ -61,11 +64,16 @@ class NamedColumns:
         """Warn of what the top level names, and no SCHEMA that came does."""
         for setting, column in self._unseen if self._columns else ():
             logger.warning(
-                "%s names the column '%s', which no stream's records have after stream maps%s",
+                "%s names the column '%s', which no SCHEMA names after stream maps%s",
                 setting,
-                column,
+                visible(column),
                 near(column, self._columns),
             )
+
+
+def columns_of(schema: Mapping[str, t.Any]) -> Collection[str]:
+    """Return the columns that a schema names; none if others may be named in parts of it."""
+    return schema.get("properties", {}) if _PARTS.isdisjoint(schema) else ()
 
 
 def _named(values: Mapping[str, t.Any]) -> Iterator[tuple[str, str]]:

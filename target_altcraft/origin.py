@@ -12,9 +12,9 @@ if t.TYPE_CHECKING:
 
 
 class Kind(t.NamedTuple):
-    """As what the journal knows a record: fixed when it comes, whatever a later SCHEMA says.
+    """By what the journal tells records of a stream from each other.
 
-    Records of one route share the very object.
+    It is fixed when a record comes, whatever a later SCHEMA says. Records of one route share one.
     """
 
     mapping: int
@@ -23,6 +23,8 @@ class Kind(t.NamedTuple):
     """When a key that was delivered goes out again."""
     has_key: bool
     """Whether the stream's records have key properties."""
+    bookmark: str | None
+    """Their one bookmark column; None if there is none, or several."""
 
     @property
     def is_counted(self) -> bool:
@@ -30,7 +32,7 @@ class Kind(t.NamedTuple):
         return self.send_again == "always" or not self.has_key
 
 
-NO_KIND = Kind(0, "always", has_key=False)
+NO_KIND = Kind(0, "always", has_key=False, bookmark=None)
 """Of a run without a journal."""
 
 

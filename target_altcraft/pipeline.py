@@ -241,7 +241,8 @@ class Pipeline:
             if name not in self.router.streams_seen:
                 hint = nearest(name, self.router.streams_seen)
                 logger.warning("%s: no such stream came%s", where, hint)
-        self.router.named_columns.end()
+        if self.router.saw_records:  # rejects that are replayed are of some streams only
+            self.router.named_columns.end()
         if self._reader.was_empty:
             logger.warning(
                 "the input held no message: the tap wrote nothing, not even a SCHEMA. Look at the "

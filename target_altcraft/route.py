@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from target_altcraft.codec import encode_json, encode_text
+from target_altcraft.codec import encode_text
 from target_altcraft.memory.versions import ENTRY_DIGEST, VersionMaker, digest, stable_json
 from target_altcraft.origin import NO_KIND
 from target_altcraft.profile import EntryPlan
@@ -57,7 +57,7 @@ class Route:
     versions: VersionMaker | None
     memory: StreamMemory | None
     kind: Kind
-    """As what the journal knows the stream's records."""
+    """Of the stream's records."""
     deleted_column: str | None
     """A column of the tap's records that marks deleted ones, besides `_sdc_deleted_at`."""
     bookmark: str | None
@@ -110,14 +110,7 @@ def _key_json(names: Sequence[str]) -> Callable[[Mapping[str, t.Any]], bytes]:
     if len(names) == 1:  # the usual case, without an object for each record
         (name,) = names
         start = b"{" + encode_text(name) + b":"
-
-        def key_json(record: Mapping[str, t.Any]) -> bytes:
-            try:
-                return start + encode_json(record[name]) + b"}"
-            except UnicodeEncodeError:
-                return start + encode_text(record[name]) + b"}"
-
-        return key_json
+        return lambda record: start + encode_text(record[name]) + b"}"
     return lambda record: encode_text({name: record[name] for name in names})
 
 

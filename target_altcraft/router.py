@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import typing as t
-from collections import Counter, deque
+from collections import deque
+from functools import partial
 
 import msgspec
 
@@ -19,8 +20,8 @@ from target_altcraft.errors import Rejection, SettingsError
 from target_altcraft.lot import Lot, State
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES, SETTLED
-from target_altcraft.named_columns import NamedColumns
-from target_altcraft.origin import NO_ORIGIN, Origin, Origins
+from target_altcraft.named_columns import NamedColumns, columns_of
+from target_altcraft.origin import NO_ORIGIN, Origin
 from target_altcraft.rejects import rejection_of
 from target_altcraft.replays import Replays
 from target_altcraft.route import make_route, marks_deleted
@@ -144,7 +145,7 @@ class Router:
                 "__alias__es, and the same workflow_id"
             )
         self.streams_seen.add(output.name)
-        self.named_columns.look(output.name, output.schema.get("properties", {}))
+        self.named_columns.look(output.name, columns_of(output.schema))
         is_unmarked = route.bookmark is None and route.settings.send_again is None
         if route.memory is not None and is_unmarked:
             self._unmarked.add(tap_stream, output.name)
@@ -208,10 +209,9 @@ class Router:
 
     def _judge_what_is_due(self) -> None:
         """Judge a full lot, and the streams; at a record's end, lest an error be taken for its."""
-        if self._lot.is_full():
-            self.judge_lot()
+        self.judge_lot()
         if self.place % _JUDGED_EVERY == 0:
-            self._outcomes.brakes.judge_all(Counter(route.name for route in self._lot.routes))
+            self._outcomes.brakes.judge_all()
 
     def _take(
         self,
@@ -255,22 +255,14 @@ class Router:
         """Send a record that the journal lets pass."""
         self._send(route, arrival.entry, arrival.origin(route.kind), arrival.line_number)
 
-    def _send_all(self, route: Route, arrivals: list[Arrival]) -> int:
-        """Send the first of some records that the journal lets pass, all of one stream.
+    def _send_all(self, route: Route, arrivals: list[Arrival], first: int, last: int) -> int:
+        """Send records that the journal lets pass, all of one stream, while it needs no decision.
 
         Returns:
-            How many were sent.
+            How many were sent, from the first one on.
         """
-        entries = [arrival.entry for arrival in arrivals]
-        origins = Origins(
-            route.kind,
-            [arrival.message for arrival in arrivals],
-            [arrival.key for arrival in arrivals],
-            [arrival.version for arrival in arrivals],
-            [arrival.place for arrival in arrivals],
-        )
-        number = self._batches.add_all(route.settings, entries, origins)
-        subscribed = sum([entry.subscribed for entry in entries[:number]])
+        number = self._batches.add_all(route.settings, route.kind, arrivals, first, last)
+        subscribed = sum([each.entry.subscribed for each in arrivals[first : first + number]])
         self._summary.subscribed[route.name] += subscribed
         return number
 
@@ -321,15 +313,13 @@ class Router:
         arrivals, routes, states = lot.arrivals, lot.routes, lot.states
         self._collect_settled()
         judgements = lot.judged(self._summary)
-        waiting = Counter(route.name for route in routes) if states else Counter()
         is_plain = not self.saw_replays and judgements.count(SEND) == len(arrivals)
         plain = lot.only_route() if is_plain else None
         position = 0
         try:
             for behind, state in (*((each.behind, each) for each in states), (len(arrivals), None)):
-                begin = position
                 while position < behind:
-                    if plain and (sent := self._send_all(plain, arrivals[position:behind])):
+                    if plain and (sent := self._send_all(plain, arrivals, position, behind)):
                         position += sent
                         continue
                     route, arrival = routes[position], arrivals[position]
@@ -341,8 +331,7 @@ class Router:
                     position += 1
                 self._outcomes.write_received()
                 if state is not None:
-                    waiting.subtract(route.name for route in routes[begin:behind])
-                    self._outcomes.brakes.judge_all(waiting)
+                    self._outcomes.brakes.judge_all(partial(lot.later, state))
                     self._checkpoints.add(state.text, state.place)
         except Exception:
             left = zip(routes[position:], judgements[position:], strict=True)
@@ -429,6 +418,7 @@ class Router:
         if self._settings.rejects_path is None:
             raise undeliverable.rejected(route.name, line_number, rejection)
         self._outcomes.reject(route.settings, origin, rejection)
+        self._lot.note_rejected(route.name, self.place)
 
     def _count_rejected_before(self, route: Route, line_number: int) -> None:
         """Count a record that an earlier run rejected; every brake counts it as rejected.
@@ -439,3 +429,4 @@ class Router:
         if self._settings.rejects_path is None:
             raise undeliverable.rejected_before(route.name, line_number)
         self._outcomes.count_rejected_before(route.name)
+        self._lot.note_rejected(route.name, self.place)

@@ -32,7 +32,7 @@ from target_altcraft.cli import run
 from target_altcraft.codec import as_written, encode_json, is_text
 from target_altcraft.config_file import read_config_file
 from target_altcraft.errors import InputError, SettingsError, TargetError, UndeliverableRecord
-from target_altcraft.names import near
+from target_altcraft.names import near, visible
 from target_altcraft.pipeline import Pipeline
 from target_altcraft.progress import is_for_a_person
 from target_altcraft.reader import LineReader
@@ -222,7 +222,7 @@ class TargetAltcraft(Target):
                     self.logger.warning(
                         "stream '%s': its SCHEMA names no column '%s', by which %s would tell %s%s",
                         name,
-                        column,
+                        visible(column),
                         setting,
                         what,
                         near(column, columns),
@@ -249,7 +249,7 @@ class TargetAltcraft(Target):
             InvalidInputLine: If it is no text, or one that would tear a line of the log.
         """
         stream = message["stream"]
-        if not isinstance(stream, str) or not is_text(stream) or len(stream.splitlines()) > 1:
+        if not isinstance(stream, str) or not is_text(stream) or _tears_a_line(stream):
             raise InvalidInputLine(self._at_line("the stream's name is not a text of one line"))
         return stream
 
@@ -405,6 +405,10 @@ class TargetAltcraft(Target):
             sys.exit(check_run(make, for_machines=(about_format or "").lower() == "json"))
         cls.print_version(print_fn=cls.logger.info)
         sys.exit(run(make, file_input))
+
+
+def _tears_a_line(name: str) -> bool:
+    return len(f"{name}.".splitlines()) > 1
 
 
 def _joined(start: bytes, row: bytes) -> bytes:

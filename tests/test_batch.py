@@ -7,7 +7,7 @@ from collections import defaultdict
 from decimal import Decimal
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from wire import Clock
 
@@ -15,7 +15,8 @@ from target_altcraft.batch import MAX_AGE_SECONDS, OpenBatches, envelope, identi
 from target_altcraft.client import Body
 from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.errors import Rejection
-from target_altcraft.origin import Kind, Origin, Origins
+from target_altcraft.memory.judgement import Arrival
+from target_altcraft.origin import Kind, Origin
 from target_altcraft.profile import Entry
 from target_altcraft.settings import StreamSettings
 
@@ -334,55 +335,52 @@ def test_every_entry_has_a_row_though_nothing_is_to_be_kept() -> None:
     assert [road.handed[0].origins[number] for number in range(2)] == [Origin(), Origin()]
 
 
-KINDS = [Kind(number, "new_version", has_key=True) for number in (1, 2)]
-ENTRIES = st.lists(
-    st.builds(
-        lambda size, name, kind, message: (
-            Entry(b"e" * size, name),
-            Origin(b"m" * message, b"k", b"v", 1, kind),
+KINDS = [Kind(number, "new_version", has_key=True, bookmark=None) for number in (1, 2)]
+RUNS = st.lists(
+    st.tuples(
+        st.sampled_from([CUSTOMERS, CUSTOMERS, CUSTOMERS, ORDERS, VISITS]),
+        st.sampled_from([*[KINDS[0]] * 5, KINDS[1]]),
+        st.lists(
+            st.builds(
+                lambda size, name, message: Arrival(
+                    {}, Entry(b"e" * size, name), b"m" * message, b"k", size, 1, None, b"v"
+                ),
+                st.integers(1, 60),
+                st.integers(0, 40).map(str),
+                st.integers(0, 40),
+            ),
+            min_size=1,
+            max_size=20,
         ),
-        st.integers(1, 60),
-        st.sampled_from(["ada", "bob", "eve"]),
-        st.sampled_from([*[KINDS[0]] * 3, KINDS[1]]),
-        st.integers(0, 40),
     ),
-    max_size=25,
+    max_size=6,
 )
 
 
 def handed(road: Road) -> list[tuple[t.Any, ...]]:
     road.open.close_all()
-    return [(b.entries, b.origins, b.identities, b.size, b.held) for b in road.handed]
+    return [(b.entries, b.origins, b.identities, b.size, b.held, b.after) for b in road.handed]
 
 
-@given(
-    rows=ENTRIES,
-    run=st.integers(1, 9),
-    max_rows=st.integers(1, 12),
-    max_bytes=st.integers(250, 900),
-    other=st.booleans(),
-)
+@settings(max_examples=300)
+@given(runs=RUNS, max_rows=st.integers(1, 25), max_bytes=st.integers(300, 2500))
 def test_many_at_once_make_the_batches_that_one_after_the_other_make(
-    rows: list[tuple[Entry, Origin]], run: int, max_rows: int, max_bytes: int, *, other: bool
+    runs: list[tuple[StreamSettings, Kind, list[Arrival]]], max_rows: int, max_bytes: int
 ) -> None:
     single, many = (Road(max_rows=max_rows, max_bytes=max_bytes) for _ in range(2))
-    if other:  # a stream that fills its own batch
-        for road in (single, many):
-            road.open.add(ORDERS, Entry(b"{}", "ada"), Origin(kind=KINDS[1]))
-    for entry, origin in rows:
-        single.open.add(CUSTOMERS, entry, origin)
-    left = rows
-    while left:
-        kind, group = next(itertools.groupby(left[:run], lambda row: row[1].kind))
-        lot = [*group]
-        origins = Origins(kind)
-        for _, origin in lot:
-            origins.append(origin)
-        number = many.open.add_all(CUSTOMERS, [entry for entry, _ in lot], origins)
-        left = left[number:]
-        if number == 0:
-            many.open.add(CUSTOMERS, *left[0])
-            left = left[1:]
+    at_once = 0
+    for to, kind, arrivals in runs:
+        for arrival in arrivals:
+            single.open.add(to, arrival.entry, arrival.origin(kind))
+        position = 0
+        while position < len(arrivals):
+            if number := many.open.add_all(to, kind, arrivals, position, len(arrivals)):
+                position += number
+                at_once += number
+                continue
+            many.open.add(to, arrivals[position].entry, arrivals[position].origin(kind))
+            position += 1
+    event("many at once" if at_once > 10 else "few at once")
     assert handed(many) == handed(single)
 
 

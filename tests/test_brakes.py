@@ -11,7 +11,7 @@ import pytest
 from harness import TargetProcess, customer, record, schema, state, wait_for
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from harness import Message, Result
 
@@ -493,6 +493,35 @@ def test_records_that_wait_for_the_journals_word_are_not_sent_after_a_brake(
     assert f"more than {limit} (20)" in result.error
     if limit == "max_rejects":
         assert sandbox.tasks == []
+
+
+@pytest.fixture(params=[False, True], ids=["no journal", "journal"])
+def five_percent(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
+    """Settings with a brake, with a journal and without."""
+    settings = {"rejects_path": str(tmp_path / "rejects"), "max_reject_percent": 5}
+    if request.param:
+        settings["journal_path"] = str(tmp_path / "journal")
+    return settings
+
+
+@pytest.mark.parametrize("bad", [(100, 150, 200), range(0, 1300, 22)])
+def test_what_waits_for_the_journals_word_is_judged_with_the_rejects_among_it(
+    deliver: Deliver, five_percent: dict[str, t.Any], bad: Container[int]
+) -> None:
+    rows: list[t.Any] = [nobody(n) if n in bad else customer(n) for n in range(1300)]
+    rows.insert(40, state("early"))
+    result = deliver([schema(key_properties=["id"]), *rows, state(1)], five_percent)
+    assert (result.status, result.bookmarks[-1:]) == (0, [1]), result.stderr
+
+
+def test_a_state_is_judged_by_what_came_before_it(
+    deliver: Deliver, five_percent: dict[str, t.Any]
+) -> None:
+    rows: list[t.Any] = [nobody(n) if n in {10, 20, 30} else customer(n) for n in range(200)]
+    rows.insert(40, state("early"))
+    result = deliver([schema(key_properties=["id"]), *rows, state(1)], five_percent)
+    assert (result.status, result.bookmarks) == (1, [])
+    assert "3 of 40 profiles were rejected, more than max_reject_percent (5)" in result.error
 
 
 def test_a_signal_while_the_first_profiles_are_out_drops_the_rest(

@@ -1,4 +1,4 @@
-"""A column that the settings name and no record has is said."""
+"""A column that the settings name and no SCHEMA does is said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import typing as t
 import pytest
 from harness import customer, schema, state
 
-from target_altcraft.named_columns import NamedColumns
+from target_altcraft.named_columns import NamedColumns, columns_of
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,8 @@ if t.TYPE_CHECKING:
 
     Deliver = Callable[..., Result]
 
-NOBODY_HAS = "which no stream's records have after stream maps"
-ITS_RECORDS = "which its records do not have after stream maps"
+NO_SCHEMA = "which no SCHEMA names after stream maps"
+ITS_SCHEMA = "which its SCHEMA does not name after stream maps"
 NAMING: dict[str, dict[str, t.Any]] = {
     "content_columns": {"content_columns": ["e_mail"]},
     "custom_data_columns": {"custom_data_columns": ["e_mail"]},
@@ -33,7 +33,7 @@ NAMING: dict[str, dict[str, t.Any]] = {
 
 @pytest.mark.parametrize("setting", NAMING)
 @pytest.mark.parametrize("level", ["the stream's", "the top level's"])
-def test_a_column_that_no_record_has_is_said_once(
+def test_a_column_that_no_schema_names_is_said_once(
     deliver: Deliver, setting: str, level: str
 ) -> None:
     given = NAMING[setting]
@@ -42,7 +42,7 @@ def test_a_column_that_no_record_has_is_said_once(
     result = deliver([schema(), customer(1), schema(), customer(2)], {**config, "dry_run": True})
     assert result.status == 0
     (said,) = (line for line in result.stderr.splitlines() if "names the column" in line)
-    which = ITS_RECORDS if its_own else NOBODY_HAS
+    which = ITS_SCHEMA if its_own else NO_SCHEMA
     where = "stream 'customers': " if its_own else ""
     hint = "; there is a column 'email'"
     assert said.endswith(f"| {where}{setting} names the column 'e_mail', {which}{hint}")
@@ -62,10 +62,18 @@ def test_a_column_that_a_stream_map_makes_or_another_stream_has_is_right(deliver
     assert "names the column" not in result.stderr
 
 
-def test_a_schema_that_names_no_columns_says_nothing_of_them(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    "schema_",
+    [
+        {},
+        {"properties": {"id": {}}, "allOf": [{"properties": {"b": {}}}]},
+        {"properties": {"id": {}}, "patternProperties": {"^x_": {}}},
+    ],
+)
+def test_a_schema_that_need_not_name_all_columns_says_nothing_of_them(
+    caplog: pytest.LogCaptureFixture, schema_: dict[str, t.Any]
 ) -> None:
     named = NamedColumns({"attach_column": "a"}, {"customers": {"attach_column": "b"}})
-    named.look("customers", {})
+    named.look("customers", columns_of(schema_))
     named.end()
     assert caplog.text == ""

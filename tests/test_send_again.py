@@ -522,6 +522,32 @@ def test_rows_that_came_before_the_key_stay_counted(nights: Nights) -> None:
         assert nights.sent() == [1, 1, 2]
 
 
+@pytest.mark.parametrize("goes", [True, False])
+def test_rows_that_came_before_the_bookmark_comes_or_goes_are_what_they_were(
+    nights: Nights, *, goes: bool
+) -> None:
+    first, second = (bookmarked, unbookmarked) if goes else (unbookmarked, bookmarked)
+    sent = []
+    for _ in range(3):
+        nights.good([first(), at(1), at(2), second(), *said(at(3))], batch_size_rows=9)
+        sent.append(nights.sent().count(2 if goes else 3))
+    assert sent == [1, 1, 1]
+
+
+def test_a_reject_that_came_before_the_bookmark_went_is_rejected_once(
+    nights: Nights, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.fail_where = lambda entry: entry["data"]["id"] == 2
+    path = tmp_path / "rejects"
+    for _ in range(3):
+        nights.good(
+            [bookmarked(), at(1), at(2), unbookmarked(), *said(at(3))],
+            rejects_path=str(path),
+            batch_size_rows=9,
+        )
+        assert path.read_text(encoding="utf-8").count('"RECORD"') == 1
+
+
 def test_each_output_of_one_tap_stream_has_a_memory_of_its_own(nights: Nights) -> None:
     maps = {"customers": {}, "vip": {"__source__": "customers", "__filter__": "id > 1"}}
     for _ in range(2):

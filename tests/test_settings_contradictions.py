@@ -36,13 +36,19 @@ def resolved(config: dict[str, t.Any]) -> Settings:
 @pytest.mark.parametrize(
     "config",
     [
-        {"content_columns": ["a", "b"], "custom_data_columns": ["b"]},
+        {"content_columns": ["a", "b"], "custom_data_columns": ["b", "b"]},
         {"content_columns": ["b"], "streams": {"orders": {"custom_data_columns": ["b"]}}},
+        {"content_columns": ["b", "b"], "attach_column": "b"},
+        {"custom_data_columns": ["b"], "custom_request_column": "b"},
     ],
 )
 def test_a_column_has_one_place_only(config: dict[str, t.Any]) -> None:
     (complaint,) = complaints(config)
-    assert "content_columns and custom_data_columns must not both name 'b'" in complaint
+    assert "must not both name the column 'b'" in complaint
+
+
+def test_a_setting_may_name_a_column_twice() -> None:
+    assert complaints({"content_columns": ["b", "b"], "attach_column": "a"}) == []
 
 
 # The journal

@@ -40,7 +40,7 @@ class Arrival(msgspec.Struct, gc=False):
         """Return what is kept of it until its outcome is known.
 
         Args:
-            kind: As what the journal knows it.
+            kind: That of its stream's records.
         """
         return Origin(self.message, self.key, self.version, self.place, kind)
 

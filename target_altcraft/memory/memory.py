@@ -82,7 +82,7 @@ class Memory:
         self._check_setting(stream.name, how, has_key=has_key)
         row = self._remembered.stream(stream.name, mapping, by_key=how in _BY_KEY)
         before = self._streams.get(stream.name)
-        kind = Kind(row.mapping, how, has_key)
+        kind = Kind(row.mapping, how, has_key, bookmark)
         if before is not None and kind == before.kind:
             return before
         self._check_mapping(stream.name, how, row)
@@ -93,7 +93,6 @@ class Memory:
             self._noted,
             stream,
             kind,
-            bookmark=bookmark,
             leftovers=[left for left in self.leftovers.all if left.stream == row.id],
             boundary=None if how == "always" else self._remembered.boundary(row.id, stream),
             is_baseline=self._settings.baselines(stream.name),

@@ -36,7 +36,7 @@ ENDED_WELL, REPLAYED = 1, 2
 class StreamMemory:
     """What is remembered of one stream, and what follows for the records that come.
 
-    Used by the reader's thread; workers only ask `places` and note what was rejected. `met` counts
+    Used by the reader's thread; workers only note what was rejected. `met` counts
     the records that came, `known_before` those that were delivered before.
 
     Args:
@@ -45,7 +45,6 @@ class StreamMemory:
         noted: The keys that this run has met, of all streams.
         settings: The stream's settings.
         kind: Of its records; they are counted, where its `is_counted` says so.
-        bookmark: Its one bookmark column; None if there is none.
         leftovers: What earlier runs left of the stream.
         boundary: What format 1 knew of its greatest bookmark.
         is_baseline: Whether everything that comes is taken as delivered.
@@ -61,7 +60,6 @@ class StreamMemory:
         settings: StreamSettings,
         kind: Kind,
         *,
-        bookmark: str | None,
         leftovers: Sequence[Leftover] = (),
         boundary: format1.Boundary | None = None,
         is_baseline: bool = False,
@@ -80,7 +78,6 @@ class StreamMemory:
         self._remembered = remembered
         self._questions = Questions(row.greatest, noted, by_key=self.by_key)
         self._settings = settings
-        self._bookmark = bookmark
         since = row.resend_since or 0  # a resend sends again what was done before it began
         self._leftovers = StreamLeftovers(
             [left for left in leftovers if left.is_doubtful or left.run >= since],
@@ -411,7 +408,7 @@ class StreamMemory:
         if not rejected:
             return False
         try:
-            return (source_digest(record, self._bookmark), self.row.mapping) in rejected
+            return (source_digest(record, self.kind.bookmark), self.row.mapping) in rejected
         except RecursionError:  # nested too deeply to have been remembered
             return False
 
@@ -419,7 +416,7 @@ class StreamMemory:
         """Note a rejected record, so that it is not rejected anew every night."""
         if origin.kind.send_again == "new_version" and self._remembered.may_write:
             id_ = id_of(origin.version)
-            source = source_digest(record, self._bookmark)
+            source = source_digest(record, origin.kind.bookmark)
             self._remembered.reject(self.row.id, origin.kind.mapping, id_, source, origin.place)
 
     def _copy(self, place: int) -> bytes:

@@ -231,12 +231,13 @@ class VersionMaker:
         bookmark = NO_BOOKMARK
         for record in records:
             value: t.Any = record.get(self._column)
-            if value != last or type(value) is not type(last):
-                last = value
-                try:  # what `bookmark_bytes` tries first, without a call for each record
+            try:
+                if value != last or type(value) is not type(last):
+                    # What `bookmark_bytes` tries first, without a call for each record.
                     bookmark = (_MINUTES[value[:16]] + _RESTS[value[16:]]).to_bytes(8, "big")
-                except (TypeError, LookupError, ValueError, OverflowError):
-                    bookmark = bookmark_bytes(value)
+            except (TypeError, LookupError, ValueError, OverflowError, RecursionError):
+                bookmark = bookmark_bytes(value)
+            last = value
             found.append(bookmark)
         return found
 
