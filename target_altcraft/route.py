@@ -43,7 +43,7 @@ class Output(t.NamedTuple):
     """What the settings say of its stream map and flattening."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Route:
     """What a record of one output stream passes through; `memory` only with a journal."""
 
