@@ -131,7 +131,7 @@ class Brakes:
             self._refused[batch.stream.name] += number
             self._with_rejects.add(batch.number)
 
-    def judge(self, stream: str, *, later: Later | None = None, least: int = LEAST) -> None:
+    def judge(self, stream: str, *, later: Later = _NOTHING, least: int = LEAST) -> None:
         """Judge a stream by what is known of it so far.
 
         Twice: by all profiles that came, where one that is not settled counts as good; and by those
@@ -147,7 +147,7 @@ class Brakes:
         """
         if stream in self._struck:
             raise self._struck[stream]
-        shares, later = self._summary.shares(stream), later or _NOTHING
+        shares = self._summary.shares(stream)
         with self._lock:
             refused = self._refused[stream]
         answered = shares.delivered + refused + shares.good
@@ -173,7 +173,7 @@ class Brakes:
             Braked: If too many of one were rejected.
         """
         rejecting = self._summary.rejecting()
-        not_yet = later() if later is not None and rejecting else None
+        not_yet = later() if later is not None and rejecting else _NOTHING
         for stream in rejecting:
             self.judge(stream, later=not_yet)
 

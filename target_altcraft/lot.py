@@ -84,7 +84,7 @@ def _judged(route: Route, arrivals: list[Arrival], summary: Summary) -> list[Jud
     )
     for arrival, version in zip(arrivals, versions, strict=True):
         arrival.version = version
-    judgements = t.cast("StreamMemory", route.memory).judge(arrivals, versions)
+    judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
     if known := judgements.count(DELIVERED_BEFORE):
         summary.skip(route.name, Verdict.DELIVERED_BEFORE.value, known)
     return judgements

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import typing as t
 
-from target_altcraft.names import near, visible
+from target_altcraft.misspelt import nearest
+from target_altcraft.names import visible
 
 if t.TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -57,7 +58,7 @@ class NamedColumns:
                     stream,
                     setting,
                     visible(column),
-                    near(column, columns),
+                    nearest(column, map(visible, columns)),
                 )
 
     def end(self) -> None:
@@ -67,7 +68,7 @@ class NamedColumns:
                 "%s names the column '%s', which no SCHEMA names after stream maps%s",
                 setting,
                 visible(column),
-                near(column, self._columns),
+                nearest(column, map(visible, self._columns)),
             )
 
 

@@ -60,8 +60,6 @@ class Route:
     """Of the stream's records."""
     deleted_column: str | None
     """A column of the tap's records that marks deleted ones, besides `_sdc_deleted_at`."""
-    bookmark: str | None
-    """The one bookmark column of the tap's records; None if there is none, or several."""
 
 
 def make_route(output: Output, settings: Settings, memory: Memory | None) -> Route:
@@ -94,7 +92,6 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
         memory=remembered,
         kind=NO_KIND if remembered is None else remembered.kind,
         deleted_column=stream.deleted_column,
-        bookmark=bookmark,
     )
 
 

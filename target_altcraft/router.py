@@ -146,7 +146,7 @@ class Router:
             )
         self.streams_seen.add(output.name)
         self.named_columns.look(output.name, columns_of(output.schema))
-        is_unmarked = route.bookmark is None and route.settings.send_again is None
+        is_unmarked = route.kind.bookmark is None and route.settings.send_again is None
         if route.memory is not None and is_unmarked:
             self._unmarked.add(tap_stream, output.name)
         return route
@@ -354,7 +354,7 @@ class Router:
             while memory.is_pending(origin.version):
                 self._wait()
                 self._collect_settled()
-            (judgement,) = memory.judge([arrival], [arrival.version])
+            (judgement,) = memory.judge([arrival])
         for leftover, position in judgement.received:
             self._outcomes.receive_leftover(route.settings, origin, leftover, position)
         if judgement.verdict in {Verdict.SEND, Verdict.DOUBT}:
@@ -378,7 +378,7 @@ class Router:
             if not sends and not is_about:  # what is taken as delivered is an earlier version
                 memory.take_leftover_as_delivered(doubted, leftover.mapping)
                 memory.settled([arrival.version])
-                self._follow(route, arrival, *memory.judge([arrival], [arrival.version]))
+                self._follow(route, arrival, *memory.judge([arrival]))
                 return
         else:
             sends = self._doubts.sends_replay(route.name, arrival.rejection, arrival.line_number)

@@ -44,7 +44,7 @@ def test_a_column_that_no_schema_names_is_said_once(
     (said,) = (line for line in result.stderr.splitlines() if "names the column" in line)
     which = ITS_SCHEMA if its_own else NO_SCHEMA
     where = "stream 'customers': " if its_own else ""
-    hint = "; there is a column 'email'"
+    hint = " (did you mean 'email'?)"
     assert said.endswith(f"| {where}{setting} names the column 'e_mail', {which}{hint}")
     assert "| WARNING" in said
 

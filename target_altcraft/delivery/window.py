@@ -387,5 +387,4 @@ def _say_also(error: BaseException, told: BaseException | None) -> None:
     """Log a failure besides the one that is told; of a full disk one message is enough."""
     if all(isinstance(each, OutputError) and each.is_full for each in (error, told)):
         return
-    """Log a failure that is not the one which ends the run."""
     logger.error("and also: %s", error if isinstance(error, TargetError) else type(error).__name__)

@@ -192,13 +192,13 @@ class Memory:
         always = [
             stream.row.id
             for stream in streams.values()
-            if stream.send_again == "always" and not is_replay
+            if stream.kind.send_again == "always" and not is_replay
         ]
         self._say_what_did_not_come(always)
         self._say_what_was_known(streams)
         self.leftovers.save({stream.row.id for stream in self._streams.values()})
         for name, stream in streams.items():
-            if stream.send_again == "new_version" and not is_replay:
+            if stream.kind.send_again == "new_version" and not is_replay:
                 self._expire(name, stream)
             if stream.forgets_boundary():
                 self._remembered.forget_boundary(stream.row.id)
@@ -229,7 +229,7 @@ class Memory:
         known = {
             name: stream
             for name, stream in streams.items()
-            if stream.send_again == "new_version"
+            if stream.kind.send_again == "new_version"
             and (stream.watch is None or not stream.watch.knows_order)
             and stream.known_before >= _MANY
             and stream.known_before * 2 > stream.met

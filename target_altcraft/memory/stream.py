@@ -36,15 +36,15 @@ ENDED_WELL, REPLAYED = 1, 2
 class StreamMemory:
     """What is remembered of one stream, and what follows for the records that come.
 
-    Used by the reader's thread; workers only note what was rejected. `met` counts
-    the records that came, `known_before` those that were delivered before.
+    Used by the reader's thread; workers only note what was rejected. `met` counts the records that
+    came, `known_before` those that were delivered before.
 
     Args:
         remembered: The journal's versions.
         row: What it knows of the stream.
         noted: The keys that this run has met, of all streams.
         settings: The stream's settings.
-        kind: Of its records; they are counted, where its `is_counted` says so.
+        kind: Of its records.
         leftovers: What earlier runs left of the stream.
         boundary: What format 1 knew of its greatest bookmark.
         is_baseline: Whether everything that comes is taken as delivered.
@@ -68,7 +68,6 @@ class StreamMemory:
     ) -> None:
         self.row = row
         self.kind = kind
-        self.send_again = kind.send_again
         self.by_key = kind.send_again in {"changed", "never"}
         self.is_counted = kind.is_counted
         self.known_before = 0
@@ -105,8 +104,9 @@ class StreamMemory:
 
     # Judging
 
-    def judge(self, arrivals: Sequence[Arrival], versions: Sequence[bytes]) -> list[Judgement]:
-        """Return what is to become of each record, in their order; `versions` are theirs."""
+    def judge(self, arrivals: Sequence[Arrival]) -> list[Judgement]:
+        """Return what is to become of each record, in their order."""
+        versions = [arrival.version for arrival in arrivals]
         self.met += len(arrivals)
         if self.watch is not None and self.watch.may_speak(min(versions)):
             self.watch.look(a.version for a in arrivals if a.rejection is None)
@@ -193,7 +193,7 @@ class StreamMemory:
             if self.row.resend_since is not None and each.run < self.row.resend_since:
                 continue
             is_same = each.mapping != self.row.mapping or each.entry == entry
-            if not is_same and self.send_again != "never":
+            if not is_same and self.kind.send_again != "never":
                 continue
             if self.is_counted and not self._is_free(arrival, each):
                 continue
@@ -211,7 +211,7 @@ class StreamMemory:
             return False
         if (id_of(arrival.version), known.entry, known.copy) in self._used:
             return False
-        if self.send_again != "always":
+        if self.kind.send_again != "always":
             return True
         how = self._remembered.ended(run_of(known.copy))
         self.tail_was_met |= how == ENDED_WELL
@@ -223,7 +223,7 @@ class StreamMemory:
         What a run that did not end well delivered counts as this run's, at the place where it came:
         should this run end well, it may lie behind its last STATE.
         """
-        if self.send_again != "always" or self._remembered.ended(run_of(known.copy)) != 0:
+        if self.kind.send_again != "always" or self._remembered.ended(run_of(known.copy)) != 0:
             return known.copy
         return self._copy(place)
 
@@ -255,7 +255,11 @@ class StreamMemory:
         """Return what is to become of a record that no leftover is about."""
         if match is not None:
             self.known_before += 1
-            return Verdict.NOT_CHANGED if self.send_again == "changed" else Verdict.DELIVERED_BEFORE
+            return (
+                Verdict.NOT_CHANGED
+                if self.kind.send_again == "changed"
+                else Verdict.DELIVERED_BEFORE
+            )
         if self._boundary is not None and self._boundary.knows(arrival.record, arrival.version):
             self.known_before += 1
             self.take_as_delivered([arrival])
@@ -323,7 +327,7 @@ class StreamMemory:
         return (
             not self.by_key
             or leftover.mapping != self.row.mapping
-            or self.send_again == "never"
+            or self.kind.send_again == "never"
             or entry_of(leftover.versions[position]) == entry_of(arrival.version)
         )
 
