@@ -514,6 +514,19 @@ def test_what_waits_for_the_journals_word_is_judged_with_the_rejects_among_it(
     assert (result.status, result.bookmarks[-1:]) == (0, [1]), result.stderr
 
 
+def test_what_was_rejected_before_is_judged_with_what_waits_too(
+    deliver: Deliver, five_percent: dict[str, t.Any], tmp_path: Path
+) -> None:
+    journal = {"journal_path": str(tmp_path / "journal"), "send_again": "new_version"}
+    head, rows = schema(key_properties=["id"]), [*map(nobody, range(3)), state(0)]
+    lenient = {**five_percent, **journal, "max_reject_percent": 100}
+    assert deliver([head, *rows], lenient).status == 0
+    rows = [*map(customer, range(10, 50)), state("early"), *rows[:3]]
+    result = deliver([head, *rows, *map(customer, range(50, 90)), state(1)], five_percent | journal)
+    assert (result.status, result.bookmarks[-1:]) == (0, [1]), result.stderr
+    assert "rejected before: 3" in result.stderr
+
+
 def test_a_state_is_judged_by_what_came_before_it(
     deliver: Deliver, five_percent: dict[str, t.Any]
 ) -> None:

@@ -11,6 +11,7 @@ from target_altcraft.named_columns import NamedColumns, columns_of
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from harness import Result
 
@@ -59,6 +60,21 @@ def test_a_column_that_a_stream_map_makes_or_another_stream_has_is_right(deliver
         },
     )
     assert result.status == 0
+    assert "names the column" not in result.stderr
+
+
+def test_a_replay_says_nothing_of_the_streams_that_are_not_in_it(
+    deliver: Deliver, tmp_path: Path
+) -> None:
+    rejects = tmp_path / "rejects"
+    settings = {"content_columns": ["total"], "rejects_path": str(rejects)}
+    total = {"id": {"type": "integer"}, "email": {"type": "string"}, "total": {"type": "integer"}}
+    both = [schema("orders", total), schema(), customer(1, email=None), customer(2), state(1)]
+    assert "names the column" not in deliver(both, settings).stderr
+    replayed = rejects.read_text(encoding="utf-8").splitlines()
+    settings["rejects_path"] = str(tmp_path / "again")
+    result = deliver(replayed, {**settings, "max_reject_percent": 100})
+    assert "rejected, no_match_value: 1" in result.stderr
     assert "names the column" not in result.stderr
 
 

@@ -181,6 +181,15 @@ def test_profiles_with_and_without_a_subscription_are_counted(
     assert len(sandbox.messages) == (0 if dry_run else 2)
 
 
+def test_subscriptions_are_counted_where_records_are_sent_together(
+    deliver: Deliver, tmp_path: Path
+) -> None:
+    messages = [schema(properties=SUBSCRIPTIONS), *map(subscribed, range(5)), customer(6)]
+    result = deliver(messages, {"journal_path": str(tmp_path / "journal")})
+    assert result.status == 0, result.stderr
+    assert "stream 'customers': profiles with a subscription: 5; without: 1" in result.log("INFO")
+
+
 def test_the_warning_comes_also_after_a_failure_and_for_what_was_sent_only(
     deliver: Deliver,
 ) -> None:

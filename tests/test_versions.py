@@ -2,17 +2,55 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import typing as t
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from target_altcraft import route
 from target_altcraft.memory import versions
 from target_altcraft.memory.versions import NO_BOOKMARK, VersionMaker, bookmark_bytes
+from target_altcraft.settings import coerce, resolve
+from target_altcraft.settings_schema import SCHEMA
+
+if t.TYPE_CHECKING:
+    from target_altcraft.memory.memory import Memory
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 MICROSECOND = dt.timedelta(microseconds=1)
 MIDDLE = 1 << 63
+
+
+@given(st.lists(st.sampled_from([None, 1, True, "1", "2024-05-06T12:00:00Z", "x", [1]])))
+@example([1, None])
+@example([None, 1, None, None])
+def test_a_record_has_the_same_id_alone_and_in_a_lot(bookmarks: list[object]) -> None:
+    maker = VersionMaker(["id"], "at")
+    rows = [{"id": number, "at": at} for number, at in enumerate(bookmarks)]
+    assert maker.ids(rows) == [id_ for row in rows for id_ in maker.ids([row])]
+
+
+class Asked(Exception):
+    pass
+
+
+class Asking:
+    def enter(self, _: object, mapping: bytes, **__: object) -> None:
+        raise Asked(mapping)
+
+
+def test_another_digest_of_entries_is_another_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = route.Output("a", None, lambda _: None, {}, ["id"], ["id"], [], None)
+    config = {"api_url": "https://altcraft.example", "token": "t", "workflow_id": 1}
+    settings = resolve(coerce(config, SCHEMA))
+    mappings = set()
+    for digest in ("xxh3_64", "xxh3_64", "another"):
+        monkeypatch.setattr(route, "ENTRY_DIGEST", digest)
+        with pytest.raises(Asked) as asked:
+            route.make_route(output, settings, t.cast("Memory", Asking()))
+        mappings.add(asked.value.args)
+    assert len(mappings) == 2
 
 
 @pytest.mark.parametrize(
