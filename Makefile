@@ -33,9 +33,9 @@ dist: $(VENV)/.installed-dev
 	$(BIN)/twine check --strict dist/*
 
 soak: $(VENV)/.installed-dev
-	SOAK_SIGNALS=200 SOAK_SEEDS=40 SOAK_KILLS=50 SOAK_KILL_SEEDS=3 SOAK_HISTORIES=500 SOAK_FUZZ=1200 SOAK_WRITES=all \
+	SOAK_SIGNALS=200 SOAK_SEEDS=40 SOAK_KILLS=50 SOAK_KILL_SEEDS=3 SOAK_HISTORIES=500 SOAK_FUZZ=1200 SOAK_WRITES=all SOAK_SPLITS=400 \
 		$(BIN)/pytest -n 2 --timeout 900 tests/test_signals.py tests/test_window.py tests/test_journal.py \
-		tests/test_journal_writes.py tests/test_histories.py tests/test_fuzz.py
+		tests/test_journal_writes.py tests/test_histories.py tests/test_fuzz.py tests/test_one_run_or_many.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

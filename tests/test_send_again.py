@@ -506,6 +506,20 @@ def test_a_schema_that_changes_in_mid_stream_makes_no_new_versions(
         assert nights.sent() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("size", [1, 9])
+def test_a_row_that_changes_behind_a_schema_in_mid_stream_is_sent(
+    nights: Nights, sandbox: Sandbox, size: int
+) -> None:
+    sandbox.task_seconds = 0.2
+    moment = {"type": "null"}
+    old, new = bookmarked(updated_at=moment), bookmarked(updated_at=moment, city={})
+    perm, omsk, tver = (at(1, None, city=city) for city in ("Perm", "Omsk", "Tver"))
+    nights.good([old, perm, new, *said(omsk, omsk, tver)], batch_size_rows=size)
+    assert cities(nights) == ["Perm", "Tver"]
+    nights.good([new, *said(omsk, tver)])
+    assert cities(nights) == ["Perm", "Tver"]
+
+
 def test_rows_are_counted_from_the_schema_on_that_names_no_key(nights: Nights) -> None:
     without_key = {**bookmarked(), "key_properties": []}
     rows = [at(1), at(1)]

@@ -72,6 +72,11 @@ class Questions:
         self._noted = noted
         self._by_key = by_key
 
+    def go_on_from(self, before: Questions) -> None:
+        """Take over what has come in this run under an earlier SCHEMA of the stream."""
+        self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
+        self._unnoted = self._greatest
+
     def about(self, versions: Sequence[bytes]) -> list[int]:
         """Return the positions of those that the journal may know; take all as met."""
         least, most = min(versions), max(versions)

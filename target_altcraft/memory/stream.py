@@ -93,7 +93,9 @@ class StreamMemory:
             is_counted=self.is_counted,
             sends_replays_once=kind.send_again == "always" and kind.has_key,
         )
-        self._used: set[tuple[bytes, bytes, bytes]] = set()
+        # Delivered versions that are counted, or of another mapping, by the entries of this run
+        # that they stand for, until that is written down.
+        self._taken: dict[tuple[bytes, bytes, bytes], bytes] = {}
         self._has_particulars = bool(
             self.by_key or self._leftovers or boundary is not None or is_baseline
         )
@@ -122,7 +124,7 @@ class StreamMemory:
             self._repeats = False
             return [SEND] * len(arrivals)
         if self._remembered.may_write:
-            self._used.clear()  # what was used is written down
+            self._taken.clear()  # it is written down
         met: list[tuple[Arrival, Known, Judgement]] = []
         judgements = []
         for position, arrival in enumerate(arrivals):
@@ -131,7 +133,7 @@ class StreamMemory:
                 arrival, match, known.get(position, ()), rejected.get(position, ())
             )
             judgements.append(judgement)
-            if match is not None and judgement.verdict is not Verdict.SEND:
+            if match is not None and judgement.verdict not in {Verdict.SEND, Verdict.WAIT}:
                 met.append((arrival, match, judgement))
         has_adopted = self._note_met(met)
         self._take_baseline(arrivals, judgements)
@@ -187,29 +189,30 @@ class StreamMemory:
 
     def _match(self, arrival: Arrival, known: Sequence[Known]) -> Known | None:
         """Return the delivered version that a record repeats, None if there is none."""
-        entry = entry_of(arrival.version)
+        id_, entry = self._stored_id(arrival.version), entry_of(arrival.version)
         best: Known | None = None
         for each in known:
             if self.row.resend_since is not None and each.run < self.row.resend_since:
                 continue
-            is_same = each.mapping != self.row.mapping or each.entry == entry
+            taken = self._taken.get((id_, each.entry, each.copy))
+            is_other = each.mapping != self.row.mapping
+            is_same = taken in {None, entry} if is_other else each.entry == entry
             if not is_same and self.kind.send_again != "never":
                 continue
-            if self.is_counted and not self._is_free(arrival, each):
+            is_taken = taken is not None
+            if self.is_counted and not self._is_free(arrival, each, is_taken=is_taken):
                 continue
-            if best is None or each.entry == entry:
+            if best is None or entry in {each.entry, taken}:
                 best = each
-        if best is not None and self.is_counted:
-            self._used.add((id_of(arrival.version), best.entry, best.copy))
+        if best is not None and (self.is_counted or best.mapping != self.row.mapping):
+            self._taken[id_, best.entry, best.copy] = entry
         return best
 
-    def _is_free(self, arrival: Arrival, known: Known) -> bool:
+    def _is_free(self, arrival: Arrival, known: Known, *, is_taken: bool) -> bool:
         """Tell whether a counted version may still stand for a record of this run."""
         if arrival.rejection is not None and self._under_way.sends_replays_once:
             return True
-        if known.run >= self._remembered.run:
-            return False
-        if (id_of(arrival.version), known.entry, known.copy) in self._used:
+        if is_taken or known.run >= self._remembered.run:
             return False
         if self.kind.send_again != "always":
             return True
@@ -234,7 +237,7 @@ class StreamMemory:
         known: Sequence[Known],
         rejected: Collection[tuple[bytes, int]],
     ) -> Judgement:
-        if self.by_key and self.is_pending(arrival.version):
+        if self.is_pending(arrival.version):
             return Judgement(Verdict.WAIT)
         received: tuple[tuple[Leftover, int], ...] = ()
         if self._leftovers and self.is_counted and match is not None:
@@ -381,8 +384,8 @@ class StreamMemory:
         return self._boundary is not None and self._boundary.is_done(self._greatest)
 
     def is_pending(self, version: bytes) -> bool:
-        """Tell whether a record is under way: with the same key, where the key decides."""
-        return self._under_way.has(version)
+        """Tell whether the outcome of what is in flight decides about a record."""
+        return self._under_way.decides(version)
 
     def settled(self, versions: Sequence[bytes]) -> None:
         """Note that what was sent of these is known now."""
@@ -394,6 +397,7 @@ class StreamMemory:
         self.tail_was_met = before.tail_was_met
         self.watch = before.watch or self.watch
         self._has_particulars |= self._under_way.go_on_from(before._under_way)
+        self._questions.go_on_from(before._questions)
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 
     def was_rejected_before(self, version: bytes, record: Mapping[str, t.Any]) -> bool:

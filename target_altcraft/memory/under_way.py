@@ -25,7 +25,8 @@ class UnderWay:
         self._by_key = by_key
         self._is_counted = is_counted
         self._names: set[bytes] = set()
-        self._ids_before: set[bytes] = set()  # under an earlier SCHEMA of this run
+        self._before: set[bytes] = set()  # versions under an earlier SCHEMA of this run
+        self._ids_before: set[bytes] = set()  # theirs
         self._replayed: set[bytes] | None = set() if sends_replays_once else None
 
     @property
@@ -49,9 +50,15 @@ class UnderWay:
         self._names |= new
         return True
 
-    def has(self, version: bytes) -> bool:
-        """Tell whether a record is under way: with the same key, where the key names it."""
-        return (key_of(version) if self._by_key else version) in self._names
+    def decides(self, version: bytes) -> bool:
+        """Tell whether the outcome of what is in flight decides about a record.
+
+        It does where the key names it, and where its row was sent under an earlier SCHEMA: what
+        that looks like under this one is told by the first record of it that comes.
+        """
+        if self._by_key:
+            return key_of(version) in self._names
+        return id_of(version) in self._ids_before
 
     def is_repeat(self, version: bytes, *, is_replay: bool) -> bool:
         """Tell whether this run has sent a record already that is to go out once."""
@@ -61,11 +68,14 @@ class UnderWay:
             return is_known
         if self._is_counted:
             return False
-        return version in self._names or id_of(version) in self._ids_before
+        return version in self._names
 
     def settle(self, versions: Sequence[bytes]) -> None:
         """Note that the outcome of these is known."""
         self._names.difference_update(map(key_of, versions) if self._by_key else versions)
+        if self._before:
+            self._before.difference_update(versions)
+            self._ids_before = set(map(id_of, self._before))
 
     def clear(self) -> None:
         """Note that nothing is sent after all."""
@@ -80,7 +90,7 @@ class UnderWay:
         self._names = before._names
         if self._replayed is not None:
             self._replayed |= before._replayed or set()
-        self._ids_before = before._ids_before
         if not (self._by_key or self._is_counted):
-            self._ids_before |= set(map(id_of, before._names))
-        return bool(self._ids_before)
+            self._before = before._before | before._names
+            self._ids_before = set(map(id_of, self._before))
+        return bool(self._before)
