@@ -10,6 +10,10 @@ _SWITCH_SECONDS = 0.001
 """How long the reader may keep the interpreter from a worker. Sending a batch and reading its
 answer take a worker dozens of turns; at Python's 5 ms each, finished batches would fill memory."""
 
+_MOST_NEW_OBJECTS = 50_000
+"""So many containers more than before are looked through for garbage. Records and answers are no
+cycles: at Python's 700, waiting ones are looked through over and over."""
+
 
 def main() -> None:
     """Run the command line."""
@@ -18,6 +22,7 @@ def main() -> None:
     from target_altcraft.target import TargetAltcraft  # noqa: PLC0415
 
     gc.freeze()
+    gc.set_threshold(_MOST_NEW_OBJECTS)
     gc.enable()
     sys.setswitchinterval(_SWITCH_SECONDS)
     if fault := log_level_fault(os.environ):

@@ -80,7 +80,9 @@ class Lot:
 
 def _judged(route: Route, arrivals: list[Arrival], summary: Summary) -> list[Judgement]:
     versions = t.cast("VersionMaker", route.versions).versions(
-        [arrival.record for arrival in arrivals], [arrival.entry.body for arrival in arrivals]
+        [arrival.source_key for arrival in arrivals],
+        [arrival.bookmark for arrival in arrivals],
+        [arrival.entry.body for arrival in arrivals],
     )
     for arrival, version in zip(arrivals, versions, strict=True):
         arrival.version = version

@@ -180,13 +180,12 @@ class Outcomes:
         )
         request.set_aside = len(bad)
         if self.receipts is not None and items is not None:
-            good = [position not in bad for position in range(request.count)]
-            self.receipts.add(
-                stream,
-                request.task_id,
-                list(compress(origins.keys, good)),
-                [str(item["profile_id"]) for item in compress(items, good)],
-            )
+            keys = origins.keys
+            if bad:
+                good = [position not in bad for position in range(request.count)]
+                keys, items = list(compress(keys, good)), list(compress(items, good))
+            ids = [str(item["profile_id"]) for item in items]
+            self.receipts.add(stream, request.task_id, keys, ids)
         try:
             request.completed(tuple(bad))
         finally:  # they were delivered, even if that cannot be written down

@@ -50,12 +50,25 @@ class Receipts:
         where = encode_text({"workflow_id": stream.workflow_id, "task_id": task_id})
         middle = b"," + where[1:-1] + b',"profile_id":'
         end = b',"delivered_at":' + encode_text(now) + b"}"
-        told = [key + middle + id_ for key, id_ in zip(keys, encode_each(profile_ids), strict=True)]
+        ids = encode_each(profile_ids)
         self._file.append(
-            start + (end + b"\n" + start).join(told[first : first + _LOT]) + end
-            for first in range(0, len(told), _LOT)
+            _lines(start, keys[first : first + _LOT], middle, ids[first : first + _LOT], end)
+            for first in range(0, len(keys), _LOT)
         )
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _lines(
+    start: bytes, keys: Sequence[bytes], middle: bytes, ids: Sequence[bytes], end: bytes
+) -> bytes:
+    """Return a line for each key and id, without the end of the last."""
+    # Much faster than line by line.
+    pieces = [middle] * (4 * len(keys))
+    pieces[0::4] = keys
+    pieces[2::4] = ids
+    pieces[3::4] = [end + b"\n" + start] * len(keys)
+    pieces[-1] = end
+    return start + b"".join(pieces)

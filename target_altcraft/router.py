@@ -36,6 +36,7 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.judgement import Judgement
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.memory.stream import StreamMemory
+    from target_altcraft.memory.versions import VersionMaker
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.profile import Entry
     from target_altcraft.route import Output, Route
@@ -246,10 +247,24 @@ class Router:
             origin = Origin(message, key) if self._keeps_origins else NO_ORIGIN
             self._send(route, entry, origin, number)
             return
+        maker = t.cast("VersionMaker", route.versions)
         lot = self._lot
-        lot.arrivals.append(Arrival(record, entry, message, key, self.place, number, rejection))
+        column = maker.key_column
+        lot.arrivals.append(
+            Arrival(
+                maker.key(record) if column is None else record.get(column),  # a call less
+                record.get(maker.bookmark_column),
+                record if memory.needs_records else None,
+                entry,
+                message,
+                key,
+                self.place,
+                number,
+                rejection,
+            )
+        )
         lot.routes.append(route)
-        lot.size += len(entry.body) + len(text)  # the record itself waits with it
+        lot.size += len(entry.body) + len(text)  # the record itself may wait with it
 
     def _send_arrival(self, route: Route, arrival: Arrival) -> None:
         """Send a record that the journal lets pass."""
@@ -404,7 +419,8 @@ class Router:
         origin = Origin(self._message(line), place=self.place)
         if route.versions is not None and route.memory is not None:
             with contextlib.suppress(RecursionError):  # too deep for a digest: rejected anew, then
-                (id_,) = route.versions.ids([record])
+                maker = route.versions
+                (id_,) = maker.ids([maker.key(record)], [record.get(maker.bookmark_column)])
                 version = id_ + bytes(ENTRY_BYTES)  # there is no entry
                 if not is_replay and route.memory.was_rejected_before(version, record):
                     self._count_rejected_before(route, self._input.line_number)

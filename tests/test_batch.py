@@ -343,7 +343,14 @@ RUNS = st.lists(
         st.lists(
             st.builds(
                 lambda size, name, message: Arrival(
-                    {}, Entry(b"e" * size, name), b"m" * message, b"k", size, 1, None, b"v"
+                    *(size, None, None),
+                    Entry(b"e" * size, name),
+                    b"m" * message,
+                    b"k",
+                    size,
+                    1,
+                    None,
+                    b"v",
                 ),
                 st.integers(1, 60),
                 st.integers(0, 40).map(str),

@@ -27,8 +27,9 @@ MIDDLE = 1 << 63
 @example([None, 1, None, None])
 def test_a_record_has_the_same_id_alone_and_in_a_lot(bookmarks: list[object]) -> None:
     maker = VersionMaker(["id"], "at")
-    rows = [{"id": number, "at": at} for number, at in enumerate(bookmarks)]
-    assert maker.ids(rows) == [id_ for row in rows for id_ in maker.ids([row])]
+    keys = range(len(bookmarks))
+    alone = [maker.ids([key], [bookmark])[0] for key, bookmark in zip(keys, bookmarks, strict=True)]
+    assert maker.ids(keys, bookmarks) == alone
 
 
 class Asked(Exception):
@@ -109,7 +110,7 @@ def test_the_fast_road_and_the_slow_one_agree_on_each_moment(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "_plain_moment", no_moment)
         assert fast == bookmark_bytes(text)
-    (id_,) = VersionMaker(["id"], "at").ids([{"id": 1, "at": text}])
+    (id_,) = VersionMaker(["id"], "at").ids([1], [text])
     assert id_[:8] == fast
 
 
@@ -129,13 +130,13 @@ def test_what_looks_like_a_moment_and_is_none_is_a_bookmark_too(text: str) -> No
 
 def test_a_version_is_bookmark_key_and_entry() -> None:
     maker = VersionMaker(["id"], "at")
-    record = {"id": 1, "at": "2024-05-06T12:00:00Z"}
-    records = [record, {**record, "id": 2}, record]
-    version, of_another, with_another = maker.versions(records, [b"{}", b"{}", b"{ }"])
+    keys, at = [1, 2, 1], "2024-05-06T12:00:00Z"
+    found = maker.versions(keys, [at] * 3, [b"{}", b"{}", b"{ }"])
+    version, of_another, with_another = found
 
     assert len(version) == 28
-    assert [version[:20], of_another[:20], with_another[:20]] == maker.ids(records)
-    assert version[:8] == bookmark_bytes(record["at"])
+    assert [each[:20] for each in found] == maker.ids(keys, [at] * 3)
+    assert version[:8] == bookmark_bytes(at)
     assert of_another[:8] == version[:8]
     assert of_another[8:20] != version[8:20]
     assert with_another[:20] == version[:20]

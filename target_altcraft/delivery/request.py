@@ -171,6 +171,8 @@ class Request:
 
     def origins(self) -> Origins:
         """Return where its entries came from."""
+        if self.count == len(self.batch.entries):  # the usual case, without a copy
+            return self.batch.origins
         return self.batch.origins.part(self.part.first, self.part.last)
 
     def parts(self) -> tuple[Part, Part]:

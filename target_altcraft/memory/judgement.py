@@ -20,8 +20,12 @@ if t.TYPE_CHECKING:
 class Arrival(msgspec.Struct, gc=False):
     """A record that could be sent now."""
 
-    record: Mapping[str, t.Any]
-    """As the tap sent it."""
+    source_key: t.Any
+    """What stands for the key of the tap's record."""
+    bookmark: t.Any
+    """Of the tap's record; None if there is none."""
+    record: Mapping[str, t.Any] | None
+    """As the tap sent it, where its stream's memory needs it."""
     entry: Entry
     message: bytes
     """The RECORD message as the tap sent it, where the rejects file wants it."""

@@ -37,7 +37,8 @@ class StreamMemory:
     """What is remembered of one stream, and what follows for the records that come.
 
     Used by the reader's thread; workers only note what was rejected. `met` counts the records that
-    came, `known_before` those that were delivered before.
+    came, `known_before` those that were delivered before. `needs_records` tells whether it can only
+    judge records that are at hand.
 
     Args:
         remembered: The journal's versions.
@@ -103,6 +104,7 @@ class StreamMemory:
             self._has_particulars or self._touches or row.resend_since is not None
         )
         self._repeats = False  # whether all of the last lot was delivered before
+        self.needs_records = boundary is not None or row.has_rejected
 
     # Judging
 
@@ -263,11 +265,12 @@ class StreamMemory:
                 if self.kind.send_again == "changed"
                 else Verdict.DELIVERED_BEFORE
             )
-        if self._boundary is not None and self._boundary.knows(arrival.record, arrival.version):
+        record = arrival.record or {}
+        if self._boundary is not None and self._boundary.knows(record, arrival.version):
             self.known_before += 1
             self.take_as_delivered([arrival])
             return Verdict.DELIVERED_BEFORE
-        if arrival.rejection is None and self._is_among(rejected, arrival.record):
+        if arrival.rejection is None and self._is_among(rejected, record):
             return Verdict.REJECTED_BEFORE
         version = arrival.version
         if self._under_way.is_repeat(version, is_replay=arrival.rejection is not None):

@@ -195,7 +195,14 @@ class VersionMaker:
 
     ::
 
-        versions = VersionMaker(["id"], "updated_at").versions(records, bodies)
+        maker = VersionMaker(["id"], "updated_at")
+        keys = [maker.key(record) for record in records]
+        bookmarks = [record.get(maker.bookmark_column) for record in records]
+        versions = maker.versions(keys, bookmarks, bodies)
+
+    A lot's records wait as their keys and bookmarks: whole records would push each other out of
+    the processor's cache. `key_column` is the only key property, None if there are none or several;
+    `bookmark_column` is empty if there is none.
 
     Args:
         key_properties: Of the tap's SCHEMA; none: the whole source row stands for the key, save
@@ -204,33 +211,51 @@ class VersionMaker:
     """
 
     def __init__(self, key_properties: Sequence[str], bookmark_column: str | None) -> None:
-        self.has_key = bool(key_properties)
+        self._has_bookmark = bookmark_column is not None
+        self.bookmark_column = bookmark_column or ""
+        self.key_column = key_properties[0] if len(key_properties) == 1 else None
         self._keys = tuple(key_properties)
-        self._column = bookmark_column
+        self._encode = encode_json if self._keys else encode_sorted
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the stream has key properties."""
+        return bool(self._keys)
+
+    def key(self, record: Mapping[str, t.Any]) -> t.Any:  # noqa: ANN401 - whatever stands there
+        """Return what stands for a record's key."""
+        if self.key_column is not None:
+            return record.get(self.key_column)
+        if self._keys:
+            return [record.get(name) for name in self._keys]
+        row = source_row(record)
+        if self._has_bookmark:
+            row.pop(self.bookmark_column, None)  # it stands in front, in one spelling
+        return row
 
     def versions(
-        self, records: Sequence[Mapping[str, t.Any]], bodies: Sequence[bytes]
+        self, keys: Sequence[t.Any], bookmarks: Sequence[t.Any], bodies: Sequence[bytes]
     ) -> list[bytes]:
         """Return the versions of records, in their order.
 
         Args:
-            records: As the tap sent them.
+            keys: Of the records: see `key`.
+            bookmarks: Of the records, in `bookmark_column`.
             bodies: The entry of each as JSON.
         """
-        return list(map(add, self.ids(records), map(xxh3_64_digest, bodies)))
+        return list(map(add, self.ids(keys, bookmarks), map(xxh3_64_digest, bodies)))
 
-    def ids(self, records: Sequence[Mapping[str, t.Any]]) -> list[bytes]:
+    def ids(self, keys: Sequence[t.Any], bookmarks: Sequence[t.Any]) -> list[bytes]:
         """Return the digests of bookmark and key of records, in their order."""
-        return list(map(add, self._bookmarks(records), self._key_digests(records)))
+        return list(map(add, self._bookmarks(bookmarks), self._key_digests(keys)))
 
-    def _bookmarks(self, records: Sequence[Mapping[str, t.Any]]) -> list[bytes]:
-        if self._column is None:
-            return [NO_BOOKMARK] * len(records)
+    def _bookmarks(self, values: Sequence[t.Any]) -> list[bytes]:
+        if not self._has_bookmark:
+            return [NO_BOOKMARK] * len(values)
         found = []
         last: t.Any = None
         bookmark = NO_BOOKMARK
-        for record in records:
-            value: t.Any = record.get(self._column)
+        for value in values:
             try:
                 if value != last or type(value) is not type(last):
                     # What `bookmark_bytes` tries first, without a call for each record.
@@ -241,21 +266,11 @@ class VersionMaker:
             found.append(bookmark)
         return found
 
-    def _key_digests(self, records: Sequence[Mapping[str, t.Any]]) -> list[bytes]:
-        encode = encode_json if self._keys else encode_sorted
-        if len(self._keys) == 1:
-            keys: list[t.Any] = [record.get(self._keys[0]) for record in records]
-        elif self._keys:
-            keys = [[record.get(name) for name in self._keys] for record in records]
-        else:  # the bookmark stands in front, in one spelling
-            keys = [
-                {name: value for name, value in source_row(record).items() if name != self._column}
-                for record in records
-            ]
+    def _key_digests(self, keys: Sequence[t.Any]) -> list[bytes]:
         try:
-            texts = list(map(encode, keys))
+            texts = list(map(self._encode, keys))
         except _NOT_ENCODED:
-            texts = [_text(encode, key) for key in keys]
+            texts = [_text(self._encode, key) for key in keys]
         digests = []
         for text in texts:
             digester = _new_key_digest()
@@ -285,7 +300,8 @@ def source_digest(record: Mapping[str, t.Any], bookmark: str | None) -> bytes:
         bookmark: The bookmark's column: it is compared apart, in one spelling.
     """
     row = source_row(record)
-    row.pop(bookmark or "", None)
+    if bookmark is not None:
+        row.pop(bookmark, None)
     text = stable_json(row)
     if b"null" in text and holds_no_number(row):  # NaN is not null
         text = json.dumps(row, sort_keys=True, default=str).encode()
