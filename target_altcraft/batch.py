@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from target_altcraft.delivery.limit import SizeLimit
-    from target_altcraft.memory.judgement import Arrival
+    from target_altcraft.memory.judgement import Arrivals
     from target_altcraft.origin import Kind, Origin
     from target_altcraft.profile import Entry
     from target_altcraft.settings import StreamSettings
@@ -177,7 +177,7 @@ class OpenBatches:
         self,
         stream: StreamSettings,
         kind: Kind,
-        arrivals: Sequence[Arrival],
+        arrivals: Arrivals,
         first: int,
         last: int,
     ) -> int:
@@ -198,40 +198,35 @@ class OpenBatches:
             return 0
         last = min(last, first + batch.most_rows - len(batch.entries) - 1)  # a full one is closed
         last = self._before_shared_customer(batch, arrivals, first, last)
-        added = arrivals[first:last]
-        origins = Origins(
-            kind,
-            [arrival.message for arrival in added],
-            [arrival.key for arrival in added],
-            [arrival.version for arrival in added],
-            [arrival.place for arrival in added],
-        )
-        bodies = [arrival.entry.body for arrival in added]
+        bodies, messages = arrivals.bodies[first:last], arrivals.messages[first:last]
         size = sum(map(len, bodies)) + len(bodies)  # with their commas
-        held = size + sum(map(len, origins.messages))
+        held = size + sum(map(len, messages))
         if batch.size + size > self._limit.bytes or self._held + held > self._limit.maximum:
-            return self.add_all(stream, kind, arrivals, first, first + self._fitting(batch, added))
+            fitting = self._fitting(batch, bodies, messages)
+            return self.add_all(stream, kind, arrivals, first, first + fitting)
         batch.entries += bodies
-        batch.origins.extend(origins)
-        batch.identities.update([arrival.entry.identity for arrival in added])
+        batch.origins.messages += messages
+        batch.origins.keys += arrivals.keys[first:last]
+        batch.origins.versions += arrivals.versions[first:last]
+        batch.origins.places += arrivals.places[first:last]
+        batch.identities.update([entry.identity for entry in arrivals.entries[first:last]])
         batch.size += size
         batch.held += held
         self._held += held
-        return len(added)
+        return len(bodies)
 
-    def _fitting(self, batch: Batch, arrivals: Sequence[Arrival]) -> int:
+    def _fitting(self, batch: Batch, bodies: Sequence[bytes], messages: Sequence[bytes]) -> int:
         """Return how many of these records, from the first one on, pass no budget of bytes."""
         size, held = batch.size, self._held
-        for number, arrival in enumerate(arrivals):
-            added = len(arrival.entry.body) + 1
-            size += added
-            held += added + len(arrival.message)
+        for number, (body, message) in enumerate(zip(bodies, messages, strict=True)):
+            size += len(body) + 1
+            held += len(body) + 1 + len(message)
             if size > self._limit.bytes or held > self._limit.maximum:
                 return number
-        return len(arrivals)
+        return len(bodies)
 
     def _before_shared_customer(
-        self, batch: Batch, arrivals: Sequence[Arrival], first: int, last: int
+        self, batch: Batch, arrivals: Arrivals, first: int, last: int
     ) -> int:
         """Return the position of the first record of which another open batch holds an earlier one.
 
@@ -240,7 +235,7 @@ class OpenBatches:
         """
         others = [o for o in self._open.values() if o is not batch and o.space == batch.space]
         for position in range(first, last) if others else ():
-            identity = arrivals[position].entry.identity
+            identity = arrivals.entries[position].identity
             if any(identity in other.identities for other in others):
                 return position
         return last

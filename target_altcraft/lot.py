@@ -7,12 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from target_altcraft.brakes import Later
-from target_altcraft.memory.judgement import DELIVERED_BEFORE, Verdict
+from target_altcraft.memory.judgement import DELIVERED_BEFORE, Arrivals, Verdict
 
 if t.TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from target_altcraft.memory.judgement import Arrival, Judgement
     from target_altcraft.memory.stream import StreamMemory
     from target_altcraft.memory.versions import VersionMaker
+    from target_altcraft.profile import Entry
     from target_altcraft.route import Route
     from target_altcraft.summary import Summary
 
@@ -20,6 +23,17 @@ _MOST_RECORDS = 250
 """Many for one question to the journal, few enough to stay near the processor."""
 _MOST_BYTES = 4_000_000
 """Of the tap's lines and of entries."""
+
+
+Waiting: t.TypeAlias = (
+    "tuple[t.Any, t.Any, Mapping[str, t.Any] | None, Entry, bytes, bytes, int, int, "
+    "Mapping[str, t.Any] | None]"
+)
+"""A record's source key and bookmark, and what `Arrival` has save the version, in its order.
+
+A plain tuple, for there is one for each record. The version is made when the lot is judged: much
+faster for many at once.
+"""
 
 
 class State(t.NamedTuple):
@@ -39,7 +53,7 @@ class Lot:
     places and streams of records that came among them and were rejected at once.
     """
 
-    arrivals: list[Arrival] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     rejected: list[tuple[int, str]] = field(default_factory=list)
@@ -47,7 +61,7 @@ class Lot:
 
     def is_full(self) -> bool:
         """Tell whether the lot is to be judged at once."""
-        return len(self.arrivals) >= _MOST_RECORDS or self.size >= _MOST_BYTES
+        return len(self.waiting) >= _MOST_RECORDS or self.size >= _MOST_BYTES
 
     def only_route(self) -> Route | None:
         """Return the route of all records, None if they have several."""
@@ -56,7 +70,7 @@ class Lot:
 
     def note_rejected(self, stream: str, place: int) -> None:
         """Note that a record was rejected, if others wait already that came before it."""
-        if self.arrivals:
+        if self.waiting:
             self.rejected.append((place, stream))
 
     def later(self, state: State) -> Later:
@@ -66,27 +80,37 @@ class Lot:
             Counter(stream for place, stream in self.rejected if place > state.place),
         )
 
-    def judged(self, summary: Summary) -> list[Judgement]:
-        """Return the judgement of each record; those of `DELIVERED_BEFORE` are counted already."""
+    def judged(self, summary: Summary) -> tuple[Arrivals | list[Arrival], list[Judgement]]:
+        """Return the records and what is to become of each.
+
+        Those of `DELIVERED_BEFORE` are counted already.
+
+        Returns:
+            The records in columns, if they are of one route.
+        """
         route = self.only_route()
         if route is not None:
-            return _judged(route, self.arrivals, summary)
-        lots: dict[str, tuple[Route, list[Arrival]]] = {}
-        for route, arrival in zip(self.routes, self.arrivals, strict=True):
-            lots.setdefault(route.name, (route, []))[1].append(arrival)
-        judged = {name: iter(_judged(*each, summary)) for name, each in lots.items()}
-        return [next(judged[route.name]) for route in self.routes]
+            return _judged(route, self.waiting, summary)
+        lots: dict[str, tuple[Route, list[Waiting]]] = {}
+        for route, each in zip(self.routes, self.waiting, strict=True):
+            lots.setdefault(route.name, (route, []))[1].append(each)
+        judged = {}
+        for name, (route, waiting) in lots.items():
+            arrivals, judgements = _judged(route, waiting, summary)
+            judged[name] = zip(arrivals.each(), judgements, strict=True)
+        together = [next(judged[route.name]) for route in self.routes]
+        return [arrival for arrival, _ in together], [judgement for _, judgement in together]
 
 
-def _judged(route: Route, arrivals: list[Arrival], summary: Summary) -> list[Judgement]:
-    versions = t.cast("VersionMaker", route.versions).versions(
-        [arrival.source_key for arrival in arrivals],
-        [arrival.bookmark for arrival in arrivals],
-        [arrival.entry.body for arrival in arrivals],
-    )
-    for arrival, version in zip(arrivals, versions, strict=True):
-        arrival.version = version
+def _judged(
+    route: Route, waiting: Sequence[Waiting], summary: Summary
+) -> tuple[Arrivals, list[Judgement]]:
+    columns: t.Any = zip(*waiting, strict=True)
+    source_keys, bookmarks, records, entries, *others = columns
+    bodies = [entry.body for entry in entries]
+    versions = t.cast("VersionMaker", route.versions).versions(source_keys, bookmarks, bodies)
+    arrivals = Arrivals(versions, bodies, records, entries, *others)
     judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
     if known := judgements.count(DELIVERED_BEFORE):
         summary.skip(route.name, Verdict.DELIVERED_BEFORE.value, known)
-    return judgements
+    return arrivals, judgements

@@ -87,13 +87,6 @@ class Origins:
             self.versions.append(origin.version)
             self.places.append(origin.place)
 
-    def extend(self, others: Origins) -> None:
-        """Add the origins of entries of the same kind."""
-        self.messages += others.messages
-        self.keys += others.keys
-        self.versions += others.versions
-        self.places += others.places
-
     def part(self, first: int, last: int) -> Origins:
         """Return those from one position up to another."""
         return Origins(

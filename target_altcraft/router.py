@@ -18,7 +18,7 @@ from target_altcraft import undeliverable
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, SettingsError
 from target_altcraft.lot import Lot, State
-from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrival, Verdict
+from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrivals, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES, SETTLED
 from target_altcraft.named_columns import NamedColumns, columns_of
 from target_altcraft.origin import NO_ORIGIN, Origin
@@ -33,7 +33,7 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.batch import Batch, OpenBatches
     from target_altcraft.checkpoint import Checkpoints
-    from target_altcraft.memory.judgement import Judgement
+    from target_altcraft.memory.judgement import Arrival, Judgement
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.memory.stream import StreamMemory
     from target_altcraft.memory.versions import VersionMaker
@@ -250,8 +250,8 @@ class Router:
         maker = t.cast("VersionMaker", route.versions)
         lot = self._lot
         column = maker.key_column
-        lot.arrivals.append(
-            Arrival(
+        lot.waiting.append(
+            (
                 maker.key(record) if column is None else record.get(column),  # a call less
                 record.get(maker.bookmark_column),
                 record if memory.needs_records else None,
@@ -270,14 +270,14 @@ class Router:
         """Send a record that the journal lets pass."""
         self._send(route, arrival.entry, arrival.origin(route.kind), arrival.line_number)
 
-    def _send_all(self, route: Route, arrivals: list[Arrival], first: int, last: int) -> int:
+    def _send_all(self, route: Route, arrivals: Arrivals, first: int, last: int) -> int:
         """Send records that the journal lets pass, all of one stream, while it needs no decision.
 
         Returns:
             How many were sent, from the first one on.
         """
         number = self._batches.add_all(route.settings, route.kind, arrivals, first, last)
-        subscribed = sum([each.entry.subscribed for each in arrivals[first : first + number]])
+        subscribed = sum([each.subscribed for each in arrivals.entries[first : first + number]])
         self._summary.subscribed[route.name] += subscribed
         return number
 
@@ -307,8 +307,8 @@ class Router:
         self._unmarked.look(value)
         if len(self._seen_before_state) < len(self.streams_seen):
             self._seen_before_state = self.streams_seen.copy()
-        if self._lot.arrivals:
-            self._lot.states.append(State(len(self._lot.arrivals), text, self.place))
+        if self._lot.waiting:
+            self._lot.states.append(State(len(self._lot.waiting), text, self.place))
         else:
             self._outcomes.brakes.judge_all()
             self._checkpoints.add(text, self.place)
@@ -322,19 +322,19 @@ class Router:
 
     def judge_lot(self) -> None:
         """Ask the journal about the records that wait, and do what it says."""
-        if not self._lot.arrivals:
+        if not self._lot.waiting:
             return
         lot, self._lot = self._lot, Lot()
-        arrivals, routes, states = lot.arrivals, lot.routes, lot.states
+        routes, states = lot.routes, lot.states
         self._collect_settled()
-        judgements = lot.judged(self._summary)
+        arrivals, judgements = lot.judged(self._summary)
         is_plain = not self.saw_replays and judgements.count(SEND) == len(arrivals)
-        plain = lot.only_route() if is_plain else None
+        plain = arrivals if is_plain and isinstance(arrivals, Arrivals) else None
         position = 0
         try:
             for behind, state in (*((each.behind, each) for each in states), (len(arrivals), None)):
                 while position < behind:
-                    if plain and (sent := self._send_all(plain, arrivals, position, behind)):
+                    if plain and (sent := self._send_all(routes[0], plain, position, behind)):
                         position += sent
                         continue
                     route, arrival = routes[position], arrivals[position]
@@ -369,7 +369,7 @@ class Router:
             while memory.is_pending(origin.version):
                 self._wait()
                 self._collect_settled()
-            (judgement,) = memory.judge([arrival])
+            judgement = memory.judge_again(arrival)
         for leftover, position in judgement.received:
             self._outcomes.receive_leftover(route.settings, origin, leftover, position)
         if judgement.verdict in {Verdict.SEND, Verdict.DOUBT}:
@@ -393,7 +393,7 @@ class Router:
             if not sends and not is_about:  # what is taken as delivered is an earlier version
                 memory.take_leftover_as_delivered(doubted, leftover.mapping)
                 memory.settled([arrival.version])
-                self._follow(route, arrival, *memory.judge([arrival]))
+                self._follow(route, arrival, memory.judge_again(arrival))
                 return
         else:
             sends = self._doubts.sends_replay(route.name, arrival.rejection, arrival.line_number)

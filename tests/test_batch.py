@@ -15,7 +15,7 @@ from target_altcraft.batch import MAX_AGE_SECONDS, OpenBatches, envelope, identi
 from target_altcraft.client import Body
 from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.errors import Rejection
-from target_altcraft.memory.judgement import Arrival
+from target_altcraft.memory.judgement import Arrival, Arrivals
 from target_altcraft.origin import Kind, Origin
 from target_altcraft.profile import Entry
 from target_altcraft.settings import StreamSettings
@@ -343,14 +343,7 @@ RUNS = st.lists(
         st.lists(
             st.builds(
                 lambda size, name, message: Arrival(
-                    *(size, None, None),
-                    Entry(b"e" * size, name),
-                    b"m" * message,
-                    b"k",
-                    size,
-                    1,
-                    None,
-                    b"v",
+                    b"v", None, Entry(b"e" * size, name), b"m" * message, b"k", size, 1, None
                 ),
                 st.integers(1, 60),
                 st.integers(0, 40).map(str),
@@ -379,9 +372,14 @@ def test_many_at_once_make_the_batches_that_one_after_the_other_make(
     for to, kind, arrivals in runs:
         for arrival in arrivals:
             single.open.add(to, arrival.entry, arrival.origin(kind))
+        columns: t.Any = zip(*arrivals, strict=True)
+        versions, *others = columns
+        bodies = [arrival.entry.body for arrival in arrivals]
+        together = Arrivals(versions, bodies, *others)
+        assert together.each() == arrivals
         position = 0
         while position < len(arrivals):
-            if number := many.open.add_all(to, kind, arrivals, position, len(arrivals)):
+            if number := many.open.add_all(to, kind, together, position, len(arrivals)):
                 position += number
                 at_once += number
                 continue

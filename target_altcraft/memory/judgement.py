@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import enum
 import typing as t
-
-import msgspec
+from dataclasses import dataclass
 
 from target_altcraft.origin import Origin
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.origin import Kind
     from target_altcraft.profile import Entry
 
 
-class Arrival(msgspec.Struct, gc=False):
+class Arrival(t.NamedTuple):
     """A record that could be sent now."""
 
-    source_key: t.Any
-    """What stands for the key of the tap's record."""
-    bookmark: t.Any
-    """Of the tap's record; None if there is none."""
+    version: bytes
     record: Mapping[str, t.Any] | None
     """As the tap sent it, where its stream's memory needs it."""
     entry: Entry
@@ -37,8 +33,6 @@ class Arrival(msgspec.Struct, gc=False):
     """Where its message stands in the input."""
     rejection: Mapping[str, t.Any] | None
     """What a replayed reject was rejected for; None for any other record."""
-    version: bytes = b""
-    """Made when the record's lot is judged: much faster for many at once."""
 
     def origin(self, kind: Kind) -> Origin:
         """Return what is kept of it until its outcome is known.
@@ -47,6 +41,42 @@ class Arrival(msgspec.Struct, gc=False):
             kind: That of its stream's records.
         """
         return Origin(self.message, self.key, self.version, self.place, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Records of one stream that could be sent now, in columns; `bodies` are of the entries."""
+
+    versions: Sequence[bytes]
+    bodies: Sequence[bytes]
+    records: Sequence[Mapping[str, t.Any] | None]
+    entries: Sequence[Entry]
+    messages: Sequence[bytes]
+    keys: Sequence[bytes]
+    places: Sequence[int]
+    line_numbers: Sequence[int]
+    rejections: Sequence[Mapping[str, t.Any] | None]
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+        return len(self.versions)
+
+    def __getitem__(self, position: int) -> Arrival:
+        """Return the one at a position."""
+        return Arrival(
+            self.versions[position],
+            self.records[position],
+            self.entries[position],
+            self.messages[position],
+            self.keys[position],
+            self.places[position],
+            self.line_numbers[position],
+            self.rejections[position],
+        )
+
+    def each(self) -> list[Arrival]:
+        """Return all of them one by one."""
+        return [self[position] for position in range(len(self))]
 
 
 class Verdict(enum.Enum):

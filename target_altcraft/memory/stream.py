@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from target_altcraft.memory.bookmark_watch import BookmarkWatch
-    from target_altcraft.memory.judgement import Arrival
+    from target_altcraft.memory.judgement import Arrival, Arrivals
     from target_altcraft.memory.questions import NotedKeys
     from target_altcraft.memory.remembered import Known, Remembered, StreamRow
     from target_altcraft.memory.sent import Leftover
@@ -97,23 +97,23 @@ class StreamMemory:
         # Delivered versions that are counted, or of another mapping, by the entries of this run
         # that they stand for, until that is written down.
         self._taken: dict[tuple[bytes, bytes, bytes], bytes] = {}
-        self._has_particulars = bool(
-            self.by_key or self._leftovers or boundary is not None or is_baseline
-        )
+        has_boundary = boundary is not None
+        self._has_particulars = bool(self.by_key or self._leftovers or has_boundary or is_baseline)
         self._may_repeat = not (
             self._has_particulars or self._touches or row.resend_since is not None
         )
         self._repeats = False  # whether all of the last lot was delivered before
-        self.needs_records = boundary is not None or row.has_rejected
+        self.needs_records = has_boundary or row.has_rejected
 
     # Judging
 
-    def judge(self, arrivals: Sequence[Arrival]) -> list[Judgement]:
+    def judge(self, arrivals: Arrivals) -> list[Judgement]:
         """Return what is to become of each record, in their order."""
-        versions = [arrival.version for arrival in arrivals]
+        versions = arrivals.versions
         self.met += len(arrivals)
         if self.watch is not None and self.watch.may_speak(min(versions)):
-            self.watch.look(a.version for a in arrivals if a.rejection is None)
+            each = zip(versions, arrivals.rejections, strict=True)
+            self.watch.look(version for version, rejection in each if rejection is None)
         if self._repeats and self._remembered.are_delivered(
             self.row.id, self.row.mapping, versions
         ):
@@ -121,10 +121,23 @@ class StreamMemory:
             return [DELIVERED_BEFORE] * len(arrivals)
         known = self._look_up(versions)
         rejected = self._rejected(versions)
-        replays = [arrival for arrival in arrivals if arrival.rejection is not None]
-        if not (known or rejected or replays) and self._are_new(versions):
+        has_replays = arrivals.rejections.count(None) < len(arrivals)
+        if not (known or rejected or has_replays) and self._are_new(versions):
             self._repeats = False
             return [SEND] * len(arrivals)
+        return self._judge_each(arrivals.each(), known, rejected)
+
+    def judge_again(self, arrival: Arrival) -> Judgement:
+        """Return what is to become of a record, once the outcome that decides about it is known."""
+        version = [arrival.version]
+        return self._judge_each([arrival], self._look_up(version), self._rejected(version))[0]
+
+    def _judge_each(
+        self,
+        arrivals: Sequence[Arrival],
+        known: Mapping[int, Sequence[Known]],
+        rejected: Mapping[int, Collection[tuple[bytes, int]]],
+    ) -> list[Judgement]:
         if self._remembered.may_write:
             self._taken.clear()  # it is written down
         met: list[tuple[Arrival, Known, Judgement]] = []
