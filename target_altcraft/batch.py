@@ -123,6 +123,7 @@ class OpenBatches:
         limit: Most bytes of a body.
         token: API token, part of every body.
         next_number: Called when a batch is opened; returns its number.
+        opened: Called with each batch before its first entry.
         hand_over: Called with each closed batch; may block.
     """
 
@@ -133,12 +134,14 @@ class OpenBatches:
         limit: SizeLimit,
         token: str,
         next_number: Callable[[], int],
+        opened: Callable[[Batch], None],
         hand_over: Callable[[Batch], None],
     ) -> None:
         self._max_rows = max_rows
         self._limit = limit
         self._token = token
         self._next_number = next_number
+        self._opened = opened
         self._hand_over = hand_over
         self._open: dict[str, Batch] = {}
         self._envelopes: dict[str, tuple[Envelope, str]] = {}
@@ -205,10 +208,12 @@ class OpenBatches:
             fitting = self._fitting(batch, bodies, messages)
             return self.add_all(stream, kind, arrivals, first, first + fitting)
         batch.entries += bodies
-        batch.origins.messages += messages
-        batch.origins.keys += arrivals.keys[first:last]
-        batch.origins.versions += arrivals.versions[first:last]
-        batch.origins.places += arrivals.places[first:last]
+        batch.origins.extend(
+            messages,
+            arrivals.keys[first:last],
+            arrivals.versions[first:last],
+            arrivals.places[first:last],
+        )
         batch.identities.update([entry.identity for entry in arrivals.entries[first:last]])
         batch.size += size
         batch.held += held
@@ -307,6 +312,7 @@ class OpenBatches:
         )
         self._held += batch.held
         self._open[stream.name] = batch
+        self._opened(batch)
         return batch
 
     def _must_close_first(self, batch: Batch, identity: str) -> bool:

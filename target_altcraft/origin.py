@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import typing as t
+from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import msgspec
 
+from target_altcraft.memory.versions import VERSION_BYTES
+
 if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from target_altcraft.settings import SendAgain
 
 
@@ -54,6 +60,36 @@ NO_ORIGIN = Origin()
 """Of every entry of a run that needs none."""
 
 
+class Lines:
+    """Many lines in a few blocks: objects that wait push others out of the processor's cache."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._ends: list[int] = []  # so many lines stand in the blocks up to each
+
+    def extend(self, lines: Sequence[bytes]) -> None:
+        """Add lines, none of which holds a line's end."""
+        if lines:
+            self._blocks.append(b"\n".join(lines))
+            self._ends.append(len(self) + len(lines))
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, position: int) -> bytes:
+        """Return the line at a position."""
+        block = bisect_right(self._ends, position)
+        lines = self._blocks[block].split(b"\n")
+        return lines[position - self._ends[block]]
+
+    def part(self, first: int, last: int) -> Lines:
+        """Return those from one position up to another."""
+        part = Lines()
+        part.extend(b"\n".join(self._blocks).split(b"\n")[first:last])
+        return part
+
+
 @dataclass(slots=True)
 class Origins:
     """Where the entries of a batch came from, in columns: far cheaper than an object for each.
@@ -62,19 +98,20 @@ class Origins:
     """
 
     kind: Kind = NO_KIND
-    messages: list[bytes] = field(default_factory=list)
+    messages: Lines = field(default_factory=Lines)
     keys: list[bytes] = field(default_factory=list)
-    versions: list[bytes] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
+    versions: bytearray = field(default_factory=bytearray)
+    places: array[int] = field(default_factory=lambda: array("Q"))
 
     def __getitem__(self, position: int) -> Origin:
         """Return where the entry at a position came from."""
         if not self.places:
             return NO_ORIGIN
+        version = position * VERSION_BYTES
         return Origin(
             self.messages[position],
             self.keys[position],
-            self.versions[position],
+            bytes(self.versions[version : version + VERSION_BYTES]),
             self.places[position],
             self.kind,
         )
@@ -82,17 +119,27 @@ class Origins:
     def append(self, origin: Origin) -> None:
         """Add the origin of an entry."""
         if origin is not NO_ORIGIN:
-            self.messages.append(origin.message)
-            self.keys.append(origin.key)
-            self.versions.append(origin.version)
-            self.places.append(origin.place)
+            self.extend([origin.message], [origin.key], [origin.version], [origin.place])
+
+    def extend(
+        self,
+        messages: Sequence[bytes],
+        keys: Sequence[bytes],
+        versions: Sequence[bytes],
+        places: Sequence[int],
+    ) -> None:
+        """Add the origins of entries: the columns of `Origin`."""
+        self.messages.extend(messages)
+        self.keys.extend(keys)
+        self.versions += b"".join(versions)
+        self.places.extend(places)
 
     def part(self, first: int, last: int) -> Origins:
         """Return those from one position up to another."""
         return Origins(
             self.kind,
-            self.messages[first:last],
+            self.messages.part(first, last),
             self.keys[first:last],
-            self.versions[first:last],
+            self.versions[first * VERSION_BYTES : last * VERSION_BYTES],
             self.places[first:last],
         )

@@ -137,7 +137,7 @@ class Outcomes:
             stream=memory.stream(request.batch.stream.name).row.id,
             name=f"{request.batch} ({request.count} profiles)",
             mapping=origins.kind.mapping,
-            versions=b"".join(origins.versions),
+            versions=bytes(origins.versions),
             places=memory.places(origins.places) if origins.kind.is_counted else b"",
         )
 

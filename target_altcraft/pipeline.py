@@ -83,6 +83,7 @@ class Pipeline:
             limit=limit,
             token=settings.token,
             next_number=self._checkpoints.open_batch,
+            opened=self._opened,
             hand_over=self._hand_over,
         )
         self.router = Router(
@@ -111,6 +112,11 @@ class Pipeline:
                 report=report,
             )
             self._window.run_errands([check])
+
+    def _opened(self, batch: Batch) -> None:
+        if self.outcomes.memory is not None:
+            stream = self.outcomes.memory.stream(batch.stream.name)
+            stream.under_way.opened(batch.number, batch.origins)
 
     def _hand_over(self, batch: Batch) -> None:
         brakes = self.outcomes.brakes

@@ -138,7 +138,7 @@ class LineReader(GenericSingerReader[str]):
         except (AttributeError, io.UnsupportedOperation):  # in memory: nothing to wait for
             while texts := list(islice(source, _TICK_LINES)):
                 self.tick()
-                yield [text.encode("utf-8", "surrogatepass") for text in texts]
+                yield [text.rstrip("\n").encode("utf-8", "surrogatepass") for text in texts]
             return
         begun: list[bytes] = []
         while chunk := self._read(fd):

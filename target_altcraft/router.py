@@ -291,7 +291,7 @@ class Router:
         except Rejection as rejection:
             self._set_aside(route, origin, rejection, line_number)
             if route.memory is not None:
-                route.memory.settled([origin.version])
+                route.memory.under_way.settle([origin.version])
             return
         if entry.subscribed:
             self._summary.subscribed[route.name] += 1
@@ -357,7 +357,7 @@ class Router:
         memory = self._outcomes.memory
         while self._settled and memory is not None:
             batch = self._settled.popleft()
-            memory.stream(batch.stream.name).settled(batch.origins.versions)
+            memory.stream(batch.stream.name).under_way.settled(batch.number)
 
     def _follow(self, route: Route, arrival: Arrival, judgement: Judgement) -> None:
         """Do what a judgement says."""
@@ -366,7 +366,7 @@ class Router:
         while judgement.verdict is Verdict.WAIT:
             self._batches.close(route.name)
             self._collect_settled()
-            while memory.is_pending(origin.version):
+            while memory.under_way.decides(origin.version):
                 self._wait()
                 self._collect_settled()
             judgement = memory.judge_again(arrival)
@@ -392,7 +392,7 @@ class Router:
             doubted, leftover.versions[position] = leftover.versions[position], SETTLED
             if not sends and not is_about:  # what is taken as delivered is an earlier version
                 memory.take_leftover_as_delivered(doubted, leftover.mapping)
-                memory.settled([arrival.version])
+                memory.under_way.settle([arrival.version])
                 self._follow(route, arrival, memory.judge_again(arrival))
                 return
         else:
@@ -402,7 +402,7 @@ class Router:
             return
         memory.take_as_delivered([arrival])
         self._summary.skip(route.name, TAKEN_AS_DELIVERED)
-        memory.settled([arrival.version])
+        memory.under_way.settle([arrival.version])
 
     # Rejects
 

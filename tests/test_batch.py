@@ -68,6 +68,7 @@ class Road:
             limit=self.limit,
             token=TOKEN,
             next_number=self._next_number,
+            opened=lambda _batch: None,
             hand_over=self._hand_over,
         )
 
@@ -343,7 +344,7 @@ RUNS = st.lists(
         st.lists(
             st.builds(
                 lambda size, name, message: Arrival(
-                    b"v", None, Entry(b"e" * size, name), b"m" * message, b"k", size, 1, None
+                    b"v" * 28, None, Entry(b"e" * size, name), b"m" * message, b"k", size, 1, None
                 ),
                 st.integers(1, 60),
                 st.integers(0, 40).map(str),
@@ -359,7 +360,17 @@ RUNS = st.lists(
 
 def handed(road: Road) -> list[tuple[t.Any, ...]]:
     road.open.close_all()
-    return [(b.entries, b.origins, b.identities, b.size, b.held, b.after) for b in road.handed]
+    return [
+        (
+            b.entries,
+            [b.origins[position] for position in range(len(b.entries))],
+            b.identities,
+            b.size,
+            b.held,
+            b.after,
+        )
+        for b in road.handed
+    ]
 
 
 @settings(max_examples=300)

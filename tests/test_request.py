@@ -87,6 +87,7 @@ def a_batch(entries: int = 4) -> Batch:
         limit=SizeLimit(10_000),
         token="tok-secret",
         next_number=lambda: 3,
+        opened=lambda _batch: None,
         hand_over=handed.append,
     )
     for number in range(entries):
@@ -281,6 +282,6 @@ def test_a_request_is_named_by_batch_size_and_task() -> None:
 def test_size_and_entries_are_those_of_its_part() -> None:
     request = Request(1, BATCH, Part(1, 3))
     assert request.entries() == [b'{"data":{"id":1}}', b'{"data":{"id":2}}']
-    assert request.origins().places == [1, 2]
+    assert list(request.origins().places) == [1, 2]
     body = BATCH.envelope.start + b",".join(request.entries()) + BATCH.envelope.end
     assert request.size == len(body)

@@ -34,6 +34,7 @@ def a_batch(sizes: Sequence[int]) -> Batch:
         limit=SizeLimit(10_000_000),
         token="tok-secret",
         next_number=lambda: 1,
+        opened=lambda _batch: None,
         hand_over=handed.append,
     )
     for number, size in enumerate(sizes):

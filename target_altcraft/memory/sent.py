@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from target_altcraft.memory import format1
 from target_altcraft.memory.delivered import PLACE_BYTES, Delivered, insert, place_bytes
-from target_altcraft.memory.versions import SETTLED, VERSION_BYTES
+from target_altcraft.memory.versions import SETTLED, VERSION_BYTES, parted
 
 if t.TYPE_CHECKING:
     import sqlite3
@@ -331,7 +331,7 @@ def _leftover(  # noqa: PLR0913, PLR0917 - a row of the table
     faults: str | None,
     by_key: int,
 ) -> Leftover:
-    left = [versions[i : i + VERSION_BYTES] for i in range(0, len(versions), VERSION_BYTES)]
+    left = parted(versions)
     not_imported = set(json.loads(faults or "[]"))
     if state == "delivered":  # what was not imported of it is in the rejects file
         for position in not_imported:

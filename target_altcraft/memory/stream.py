@@ -38,7 +38,7 @@ class StreamMemory:
 
     Used by the reader's thread; workers only note what was rejected. `met` counts the records that
     came, `known_before` those that were delivered before. `needs_records` tells whether it can only
-    judge records that are at hand.
+    judge records that are at hand. `under_way` is what this run has sent.
 
     Args:
         remembered: The journal's versions.
@@ -89,7 +89,7 @@ class StreamMemory:
         self._is_baseline = is_baseline
         self._touches = touches or self.is_counted
         self._greatest = row.greatest
-        self._under_way = UnderWay(
+        self.under_way = UnderWay(
             by_key=self.by_key,
             is_counted=self.is_counted,
             sends_replays_once=kind.send_again == "always" and kind.has_key,
@@ -119,10 +119,10 @@ class StreamMemory:
         ):
             self.known_before += len(arrivals)
             return [DELIVERED_BEFORE] * len(arrivals)
-        known = self._look_up(versions)
-        rejected = self._rejected(versions)
+        asked = self._questions.about(versions)
+        known, rejected = self._look_up(versions, asked), self._rejected(versions)
         has_replays = arrivals.rejections.count(None) < len(arrivals)
-        if not (known or rejected or has_replays) and self._are_new(versions):
+        if not (known or rejected or has_replays) and self._are_new(versions, are_first=not asked):
             self._repeats = False
             return [SEND] * len(arrivals)
         return self._judge_each(arrivals.each(), known, rejected)
@@ -130,7 +130,8 @@ class StreamMemory:
     def judge_again(self, arrival: Arrival) -> Judgement:
         """Return what is to become of a record, once the outcome that decides about it is known."""
         version = [arrival.version]
-        return self._judge_each([arrival], self._look_up(version), self._rejected(version))[0]
+        known = self._look_up(version, self._questions.about(version))
+        return self._judge_each([arrival], known, self._rejected(version))[0]
 
     def _judge_each(
         self,
@@ -184,17 +185,16 @@ class StreamMemory:
             self._remembered.adopt(self.row.id, self.row.mapping, adopted)
         return bool(adopted)
 
-    def _are_new(self, versions: Sequence[bytes]) -> bool:
+    def _are_new(self, versions: Sequence[bytes], *, are_first: bool) -> bool:
         """Note that a whole lot is about to be sent, if nothing at all is known of it."""
         if self._has_particulars:
             return False
         if self.is_counted:
             return True
-        return self._under_way.add_all(versions)
+        return self.under_way.add_all(versions, are_first=are_first)
 
-    def _look_up(self, versions: Sequence[bytes]) -> dict[int, list[Known]]:
-        """Return what was delivered of the records' keys and bookmarks, by their positions."""
-        asked = self._questions.about(versions)
+    def _look_up(self, versions: Sequence[bytes], asked: Sequence[int]) -> dict[int, list[Known]]:
+        """Return what was delivered of the keys and bookmarks of those asked for, by position."""
         if not asked:
             return {}
         found = self._remembered.known(
@@ -225,7 +225,7 @@ class StreamMemory:
 
     def _is_free(self, arrival: Arrival, known: Known, *, is_taken: bool) -> bool:
         """Tell whether a counted version may still stand for a record of this run."""
-        if arrival.rejection is not None and self._under_way.sends_replays_once:
+        if arrival.rejection is not None and self.under_way.sends_replays_once:
             return True
         if is_taken or known.run >= self._remembered.run:
             return False
@@ -252,7 +252,7 @@ class StreamMemory:
         known: Sequence[Known],
         rejected: Collection[tuple[bytes, int]],
     ) -> Judgement:
-        if self.is_pending(arrival.version):
+        if self.under_way.decides(arrival.version):
             return Judgement(Verdict.WAIT)
         received: tuple[tuple[Leftover, int], ...] = ()
         if self._leftovers and self.is_counted and match is not None:
@@ -286,7 +286,7 @@ class StreamMemory:
         if arrival.rejection is None and self._is_among(rejected, record):
             return Verdict.REJECTED_BEFORE
         version = arrival.version
-        if self._under_way.is_repeat(version, is_replay=arrival.rejection is not None):
+        if self.under_way.is_repeat(version, is_replay=arrival.rejection is not None):
             self.known_before += 1
             return Verdict.DELIVERED_BEFORE
         self._sending(version)
@@ -360,7 +360,7 @@ class StreamMemory:
                 judgements[position] = Judgement(Verdict.BASELINE)
                 if judgement.leftover is not None:
                     judgement.leftover.versions[judgement.position] = SETTLED
-        self._under_way.clear()
+        self.under_way.clear()
         self.take_as_delivered(taken)
 
     # What this run does
@@ -387,7 +387,7 @@ class StreamMemory:
         """Note that a record is about to be sent."""
         if self.is_counted:
             return
-        self._under_way.add(version)
+        self.under_way.add(version)
         self._note_greatest(version)
 
     def _note_greatest(self, version: bytes) -> None:
@@ -399,20 +399,12 @@ class StreamMemory:
         """Tell whether what format 1 knew of the greatest bookmark is not needed any more."""
         return self._boundary is not None and self._boundary.is_done(self._greatest)
 
-    def is_pending(self, version: bytes) -> bool:
-        """Tell whether the outcome of what is in flight decides about a record."""
-        return self._under_way.decides(version)
-
-    def settled(self, versions: Sequence[bytes]) -> None:
-        """Note that what was sent of these is known now."""
-        self._under_way.settle(versions)
-
     def go_on_from(self, before: StreamMemory) -> None:
         """Take over what this run did under an earlier SCHEMA of the stream."""
         self.known_before, self.met = before.known_before, before.met
         self.tail_was_met = before.tail_was_met
         self.watch = before.watch or self.watch
-        self._has_particulars |= self._under_way.go_on_from(before._under_way)
+        self._has_particulars |= self.under_way.go_on_from(before.under_way)
         self._questions.go_on_from(before._questions)
         self._greatest = max(filter(None, (self._greatest, before._greatest)), default=None)
 

@@ -316,6 +316,12 @@ def sorts(version: bytes) -> bool:
     return version[0] in _ORDERED
 
 
+def parted(versions: bytes | bytearray) -> list[bytes]:
+    """Return versions that stand one after the other."""
+    whole = bytes(versions)
+    return [whole[i : i + VERSION_BYTES] for i in range(0, len(whole), VERSION_BYTES)]
+
+
 def bookmark_of(version: bytes) -> bytes:
     """Return a version's bookmark."""
     return version[:BOOKMARK_BYTES]
