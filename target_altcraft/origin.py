@@ -67,11 +67,16 @@ class Lines:
         self._blocks: list[bytes] = []
         self._ends: list[int] = []  # so many lines stand in the blocks up to each
 
+    def append(self, line: bytes) -> None:
+        """Add a line, without its end."""
+        self._ends.append(len(self) + 1)
+        self._blocks.append(line)
+
     def extend(self, lines: Sequence[bytes]) -> None:
-        """Add lines, none of which holds a line's end."""
+        """Add lines, without their ends."""
         if lines:
-            self._blocks.append(b"\n".join(lines))
             self._ends.append(len(self) + len(lines))
+            self._blocks.append(b"\n".join(lines))
 
     def __len__(self) -> int:
         """Return how many they are."""
@@ -119,7 +124,10 @@ class Origins:
     def append(self, origin: Origin) -> None:
         """Add the origin of an entry."""
         if origin is not NO_ORIGIN:
-            self.extend([origin.message], [origin.key], [origin.version], [origin.place])
+            self.messages.append(origin.message)
+            self.keys.append(origin.key)
+            self.versions += origin.version
+            self.places.append(origin.place)
 
     def extend(
         self,
