@@ -14,7 +14,6 @@ if t.TYPE_CHECKING:
 
     from target_altcraft.memory.judgement import Arrival, Judgement
     from target_altcraft.memory.stream import StreamMemory
-    from target_altcraft.memory.versions import VersionMaker
     from target_altcraft.profile import Entry
     from target_altcraft.route import Route
     from target_altcraft.summary import Summary
@@ -59,8 +58,20 @@ class Lot:
     rejected: list[tuple[int, str]] = field(default_factory=list)
     size: int = 0
 
-    def is_full(self) -> bool:
-        """Tell whether the lot is to be judged at once."""
+    def add(self, route: Route, waiting: Waiting, size: int) -> bool:
+        """Add a record.
+
+        Args:
+            route: Its route.
+            waiting: What waits of it.
+            size: How many bytes that is.
+
+        Returns:
+            Whether the lot is to be judged at once.
+        """
+        self.waiting.append(waiting)
+        self.routes.append(route)
+        self.size += size
         return len(self.waiting) >= _MOST_RECORDS or self.size >= _MOST_BYTES
 
     def only_route(self) -> Route | None:
@@ -108,7 +119,7 @@ def _judged(
     columns: t.Any = zip(*waiting, strict=True)
     source_keys, bookmarks, records, entries, *others = columns
     bodies = [entry.body for entry in entries]
-    versions = t.cast("VersionMaker", route.versions).versions(source_keys, bookmarks, bodies)
+    versions = route.versions.versions(source_keys, bookmarks, bodies)
     arrivals = Arrivals(versions, bodies, records, entries, *others)
     judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
     if known := judgements.count(DELIVERED_BEFORE):

@@ -54,7 +54,7 @@ class Route:
     plan: EntryPlan
     key_json: Callable[[Mapping[str, t.Any]], bytes]
     """Returns the key properties of a mapped record as JSON."""
-    versions: VersionMaker | None
+    versions: VersionMaker
     memory: StreamMemory | None
     kind: Kind
     """Of the stream's records."""
@@ -72,9 +72,9 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
     columns = output.bookmarks if stream.bookmark_column is None else [stream.bookmark_column]
     bookmark = columns[0] if len(columns) == 1 else None
     plan = EntryPlan(stream, output.schema)
-    versions = remembered = None
+    versions = VersionMaker(output.source_keys, bookmark)
+    remembered = None
     if memory is not None:
-        versions = VersionMaker(output.source_keys, bookmark)
         remembered = memory.enter(
             stream,
             _mapping(stream, output, plan),

@@ -36,7 +36,6 @@ if t.TYPE_CHECKING:
     from target_altcraft.memory.judgement import Arrival, Judgement
     from target_altcraft.memory.sent import Leftover
     from target_altcraft.memory.stream import StreamMemory
-    from target_altcraft.memory.versions import VersionMaker
     from target_altcraft.outcomes import Outcomes
     from target_altcraft.profile import Entry
     from target_altcraft.route import Output, Route
@@ -103,6 +102,7 @@ class Router:
         self._unmarked = UnmarkedStreams()
         self.named_columns = NamedColumns(settings.top_level, settings.streams)
         self._lot = Lot()
+        self._is_due = False  # whether the lot is to be judged at the record's end
         self._sources: dict[str, str] = {}  # by output stream
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
@@ -205,7 +205,7 @@ class Router:
                 too_deep = Rejection("not_json", "it is nested too deeply")
                 origin = Origin(self._message(line))
                 self._set_aside(route, origin, too_deep, self._input.line_number)
-        if self.place % _JUDGED_EVERY == 0 or self._lot.is_full():
+        if self._is_due or self.place % _JUDGED_EVERY == 0:
             self._judge_what_is_due()
 
     def _judge_what_is_due(self) -> None:
@@ -247,24 +247,21 @@ class Router:
             origin = Origin(message, key) if self._keeps_origins else NO_ORIGIN
             self._send(route, entry, origin, number)
             return
-        maker = t.cast("VersionMaker", route.versions)
-        lot = self._lot
+        maker = route.versions
         column = maker.key_column
-        lot.waiting.append(
-            (
-                maker.key(record) if column is None else record.get(column),  # a call less
-                record.get(maker.bookmark_column),
-                record if memory.needs_records else None,
-                entry,
-                message,
-                key,
-                self.place,
-                number,
-                rejection,
-            )
+        waiting = (
+            maker.key(record) if column is None else record.get(column),  # a call less
+            record.get(maker.bookmark_column),
+            record if memory.needs_records else None,
+            entry,
+            message,
+            key,
+            self.place,
+            number,
+            rejection,
         )
-        lot.routes.append(route)
-        lot.size += len(entry.body) + len(text)  # the record itself may wait with it
+        size = len(entry.body) + len(text)  # the record itself may wait with it
+        self._is_due |= self._lot.add(route, waiting, size)
 
     def _send_arrival(self, route: Route, arrival: Arrival) -> None:
         """Send a record that the journal lets pass."""
@@ -324,7 +321,7 @@ class Router:
         """Ask the journal about the records that wait, and do what it says."""
         if not self._lot.waiting:
             return
-        lot, self._lot = self._lot, Lot()
+        lot, self._lot, self._is_due = self._lot, Lot(), False
         routes, states = lot.routes, lot.states
         self._collect_settled()
         arrivals, judgements = lot.judged(self._summary)
@@ -417,7 +414,7 @@ class Router:
     ) -> None:
         """Set a record aside that did not become an entry."""
         origin = Origin(self._message(line), place=self.place)
-        if route.versions is not None and route.memory is not None:
+        if route.memory is not None:
             with contextlib.suppress(RecursionError):  # too deep for a digest: rejected anew, then
                 maker = route.versions
                 (id_,) = maker.ids([maker.key(record)], [record.get(maker.bookmark_column)])
