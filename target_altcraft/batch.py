@@ -201,6 +201,8 @@ class OpenBatches:
             return 0
         last = min(last, first + batch.most_rows - len(batch.entries) - 1)  # a full one is closed
         last = self._before_shared_customer(batch, arrivals, first, last)
+        if first >= last:
+            return 0
         bodies, messages = arrivals.bodies[first:last], arrivals.messages[first:last]
         size = sum(map(len, bodies)) + len(bodies)  # with their commas
         held = size + sum(map(len, messages))

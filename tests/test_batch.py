@@ -16,7 +16,7 @@ from target_altcraft.client import Body
 from target_altcraft.delivery.limit import SizeLimit
 from target_altcraft.errors import Rejection
 from target_altcraft.memory.judgement import Arrival, Arrivals
-from target_altcraft.origin import Kind, Origin
+from target_altcraft.origin import NO_KIND, Kind, Origin
 from target_altcraft.profile import Entry
 from target_altcraft.settings import StreamSettings
 
@@ -288,6 +288,15 @@ def test_narrowed_limit_holds_for_the_batch_that_is_open() -> None:
     assert [batch.size <= 2000 for batch in others] == [True] * len(others)
 
 
+def test_many_at_once_go_one_by_one_where_the_open_batch_is_above_the_narrowed_limit() -> None:
+    road = Road(max_bytes=10_000)
+    road.add(CUSTOMERS, size=3000)
+    road.limit.refused(4000)
+    entry = Entry(b"e" * 100, "ada")
+    arrivals = Arrivals([b"v" * 28], [entry.body], [None], [entry], [b""], [b""], [1], [1], [None])
+    assert road.open.add_all(CUSTOMERS, NO_KIND, arrivals, 0, 1) == 0
+
+
 def test_entry_above_the_narrowed_limit_goes_alone() -> None:
     road = Road(max_bytes=8000)
     road.limit.refused(8000)
@@ -374,9 +383,17 @@ def handed(road: Road) -> list[tuple[t.Any, ...]]:
 
 
 @settings(max_examples=300)
-@given(runs=RUNS, max_rows=st.integers(1, 25), max_bytes=st.integers(300, 2500))
+@given(
+    runs=RUNS,
+    max_rows=st.integers(1, 25),
+    max_bytes=st.integers(300, 2500),
+    refused=st.none() | st.integers(300, 2500),
+)
 def test_many_at_once_make_the_batches_that_one_after_the_other_make(
-    runs: list[tuple[StreamSettings, Kind, list[Arrival]]], max_rows: int, max_bytes: int
+    runs: list[tuple[StreamSettings, Kind, list[Arrival]]],
+    max_rows: int,
+    max_bytes: int,
+    refused: int | None,
 ) -> None:
     single, many = (Road(max_rows=max_rows, max_bytes=max_bytes) for _ in range(2))
     at_once = 0
@@ -396,6 +413,9 @@ def test_many_at_once_make_the_batches_that_one_after_the_other_make(
                 continue
             many.open.add(to, arrivals[position].entry, arrivals[position].origin(kind))
             position += 1
+        if refused is not None:
+            single.limit.refused(refused)
+            many.limit.refused(refused)
     event("many at once" if at_once > 10 else "few at once")
     assert handed(many) == handed(single)
 

@@ -7,13 +7,14 @@ import typing as t
 
 import pytest
 from harness import TargetProcess, customer, schema, state, wait_for
-from nights import warnings
+from nights import at, bookmarked, warnings
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from harness import Result
+    from nights import Nights
 
     from target_altcraft.sandbox import Sandbox
 
@@ -222,6 +223,22 @@ def test_a_body_that_is_too_large_for_the_host_is_split(sandbox: Sandbox, delive
     assert total >= 20 * 55_000
     assert len(submits(sandbox)) <= 1.5 * (total / 60_000 + 1)
     assert sum("Set batch_size_bytes" in line for line in result.log("WARNING")) == 1
+
+
+def test_a_batch_that_is_open_when_the_host_refuses_another_is_split_too(
+    sandbox: Sandbox, nights: Nights
+) -> None:
+    sandbox.body_limit = 60_000
+    rows = [at(number, f"2024-05-06T12:00:{number:06}Z", note="x" * 300) for number in range(900)]
+    head = bookmarked(updated_at={"type": "string"}, note={"type": "string"})
+    with nights.start(batch_size_rows=300) as target:
+        target.feed([head, *rows[:550]])
+        wait_for(lambda: "batches are split from here on" in target.log(), "a refused body")
+        target.feed([*rows[550:], state(1)])
+        target.close_input()
+        result = target.wait()
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    assert nights.sent() == list(range(900))
 
 
 def test_a_host_that_closes_in_mid_body_is_split_for_too(

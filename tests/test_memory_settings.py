@@ -215,6 +215,18 @@ def test_under_another_mapping_key_and_bookmark_decide(nights: Nights, kind: str
     assert nights.sent() == [0, 0, 1, 2, 3, 9]
 
 
+def test_a_row_of_many_versions_that_changes_under_another_mapping_is_sent(nights: Nights) -> None:
+    head = bookmarked(updated_at={"type": "null"})
+    nights.good([head, *(at(1, None, city=city) for city in "abc"), state("end")])
+    other = OTHER_MAPPINGS["scenario"]
+    for cities in ("d", "e", "ef"):
+        nights.good([head, *(at(1, None, city=city) for city in cities), state("end")], **other)
+    assert [entry["data"]["city"] for entry in nights.sandbox.entries] == [*"abc", *"ef"]
+    for _ in range(2):  # and back
+        nights.good([head, at(1, None, city="f"), state("end")])
+    assert len(nights.sandbox.entries) == 5
+
+
 def test_a_new_column_of_the_source_is_another_mapping_and_messages_nobody(nights: Nights) -> None:
     nights.good(TABLE)
     head = bookmarked(city={"type": "string"})

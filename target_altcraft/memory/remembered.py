@@ -76,6 +76,12 @@ class Known(t.NamedTuple):
     run: int
 
 
+def is_newest(mapping: int, known: Collection[Known]) -> bool:
+    """Tell whether the newest of some versions was delivered under a mapping."""
+    newest = max((each.run for each in known), default=0)
+    return any(each.run == newest and each.mapping == mapping for each in known)
+
+
 class Remembered:
     """Asks the journal about versions and adds to it.
 

@@ -8,6 +8,7 @@ from target_altcraft.memory import format1
 from target_altcraft.memory.delivered import place_bytes, run_of
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Judgement, Verdict
 from target_altcraft.memory.questions import Questions
+from target_altcraft.memory.remembered import is_newest
 from target_altcraft.memory.resume import StreamLeftovers
 from target_altcraft.memory.under_way import UnderWay
 from target_altcraft.memory.versions import (
@@ -94,9 +95,8 @@ class StreamMemory:
             is_counted=self.is_counted,
             sends_replays_once=kind.send_again == "always" and kind.has_key,
         )
-        # Delivered versions that are counted, or of another mapping, by the entries of this run
-        # that they stand for, until that is written down.
-        self._taken: dict[tuple[bytes, bytes, bytes], bytes] = {}
+        self._used: set[tuple[bytes, bytes, bytes]] = set()  # until it is written down
+        self._adopted: dict[bytes, tuple[Known, bytes]] = {}  # by id, with its new entry
         has_boundary = boundary is not None
         self._has_particulars = bool(self.by_key or self._leftovers or has_boundary or is_baseline)
         self._may_repeat = not (
@@ -140,7 +140,8 @@ class StreamMemory:
         rejected: Mapping[int, Collection[tuple[bytes, int]]],
     ) -> list[Judgement]:
         if self._remembered.may_write:
-            self._taken.clear()  # it is written down
+            self._used.clear()
+            self._adopted.clear()
         met: list[tuple[Arrival, Known, Judgement]] = []
         judgements = []
         for position, arrival in enumerate(arrivals):
@@ -203,31 +204,38 @@ class StreamMemory:
         return {asked[position]: known for position, known in found.items()}
 
     def _match(self, arrival: Arrival, known: Sequence[Known]) -> Known | None:
-        """Return the delivered version that a record repeats, None if there is none."""
+        """Return the delivered version that a record repeats, None if there is none.
+
+        Under another mapping the first record of an id stands for all that was delivered of it.
+        """
         id_, entry = self._stored_id(arrival.version), entry_of(arrival.version)
+        adopted, adopted_as = self._adopted.get(id_, (None, b""))
+        is_adopted = adopted is not None or is_newest(self.row.mapping, known)
         best: Known | None = None
         for each in known:
             if self.row.resend_since is not None and each.run < self.row.resend_since:
                 continue
-            taken = self._taken.get((id_, each.entry, each.copy))
             is_other = each.mapping != self.row.mapping
-            is_same = taken in {None, entry} if is_other else each.entry == entry
+            is_equal = (adopted_as if each == adopted else each.entry) == entry
+            is_same = is_equal or (is_other and (self.is_counted or not is_adopted))
             if not is_same and self.kind.send_again != "never":
                 continue
-            is_taken = taken is not None
-            if self.is_counted and not self._is_free(arrival, each, is_taken=is_taken):
+            if self.is_counted and not self._is_free(arrival, each):
                 continue
-            if best is None or entry in {each.entry, taken}:
+            if best is None or is_equal:
                 best = each
-        if best is not None and (self.is_counted or best.mapping != self.row.mapping):
-            self._taken[id_, best.entry, best.copy] = entry
+        if best is not None and self.is_counted:
+            self._used.add((id_, best.entry, best.copy))
+        elif best is not None and best.mapping != self.row.mapping:
+            self._adopted[id_] = best, entry
         return best
 
-    def _is_free(self, arrival: Arrival, known: Known, *, is_taken: bool) -> bool:
+    def _is_free(self, arrival: Arrival, known: Known) -> bool:
         """Tell whether a counted version may still stand for a record of this run."""
         if arrival.rejection is not None and self.under_way.sends_replays_once:
             return True
-        if is_taken or known.run >= self._remembered.run:
+        is_used = (id_of(arrival.version), known.entry, known.copy) in self._used
+        if is_used or known.run >= self._remembered.run:
             return False
         if self.kind.send_again != "always":
             return True
