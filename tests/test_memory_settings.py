@@ -218,7 +218,7 @@ def test_under_another_mapping_key_and_bookmark_decide(nights: Nights, kind: str
 def test_a_row_of_many_versions_that_changes_under_another_mapping_is_sent(nights: Nights) -> None:
     head = bookmarked(updated_at={"type": "null"})
     nights.good([head, *(at(1, None, city=city) for city in "abc"), state("end")])
-    other = OTHER_MAPPINGS["scenario"]
+    other = OTHER_MAPPINGS["subscriptions"]  # which changes each entry
     for cities in ("d", "e", "ef"):
         nights.good([head, *(at(1, None, city=city) for city in cities), state("end")], **other)
     assert [entry["data"]["city"] for entry in nights.sandbox.entries] == [*"abc", *"ef"]

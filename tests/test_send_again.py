@@ -520,6 +520,17 @@ def test_a_row_that_changes_behind_a_schema_in_mid_stream_is_sent(
     assert cities(nights) == ["Perm", "Tver"]
 
 
+def test_a_version_in_flight_is_not_sent_again_by_a_later_lot(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    sandbox.task_seconds = 0.2
+    rows = [at(1, None), at(2, None), at(1, None), at(2, None)]
+    head = bookmarked(updated_at={"type": "null"})
+    lot = {"target_altcraft.lot:_MOST_RECORDS": 2}
+    result = nights.run([head, *said(*rows)], lot)
+    assert (result.status, nights.sent()) == (0, [1, 2])
+
+
 def test_rows_are_counted_from_the_schema_on_that_names_no_key(nights: Nights) -> None:
     without_key = {**bookmarked(), "key_properties": []}
     rows = [at(1), at(1)]
