@@ -150,6 +150,14 @@ def test_input_in_memory_is_read_too() -> None:
     assert one.messages == [{"type": "RECORD", "text": "Ада 😀"}, {"type": "STATE"}]
 
 
+def test_a_line_in_memory_is_without_its_end_too() -> None:
+    lines: list[bytes] = []
+    with reading() as one:
+        source = io.StringIO('{"type":"RECORD"}\n{"type":"RECORD","n":1}\n')
+        one.reader.process_lines(source, {"RECORD": lambda _: lines.append(one.reader.line)})
+    assert lines == [b'{"type":"RECORD"}', b'{"type":"RECORD","n":1}']
+
+
 def test_input_is_stdin_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "input.singer"
     path.write_bytes(line(n=7))
