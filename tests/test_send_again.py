@@ -7,7 +7,7 @@ import json
 import typing as t
 
 import pytest
-from harness import record, schema, state
+from harness import record, schema, state, wait_for
 from nights import (
     EVENING,
     MORNING,
@@ -518,6 +518,19 @@ def test_a_row_that_changes_behind_a_schema_in_mid_stream_is_sent(
     assert cities(nights) == ["Perm", "Tver"]
     nights.good([new, *said(omsk, tver)])
     assert cities(nights) == ["Perm", "Tver"]
+
+
+def test_a_version_that_was_in_flight_when_the_schema_changed_is_known_once_it_is_settled(
+    nights: Nights, sandbox: Sandbox
+) -> None:
+    sandbox.task_seconds = 0.5
+    with nights.start() as target:
+        target.feed([bookmarked(), at(1, MORNING), at(2, NOON), bookmarked(city={})])
+        wait_for(lambda: completed(2)(target), "both tasks")
+        target.feed(said(at(1, MORNING)))
+        target.close_input()
+        result = target.wait()
+    assert (result.status, nights.sent()) == (0, [1, 2]), result.stderr
 
 
 def test_a_version_in_flight_is_not_sent_again_by_a_later_lot(
