@@ -20,14 +20,14 @@ import msgspec
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-encode_json = msgspec.json.Encoder(decimal_format="number").encode
-"""Compact UTF-8 JSON of a value, in which numbers stand as they were read.
+JSON = msgspec.json.Encoder(decimal_format="number")
+"""Compact UTF-8 JSON, in which numbers stand as they were read.
 
 It raises UnicodeEncodeError if a text holds half a surrogate pair.
 """
-encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
+SORTED_JSON = msgspec.json.Encoder(decimal_format="number", order="sorted")
 """The same with sorted keys, so that equal objects are written alike."""
-_encode_lines = msgspec.json.Encoder(decimal_format="number").encode_lines
+encode_json = JSON.encode
 decode_line = msgspec.json.Decoder(float_hook=Decimal).decode
 """Fast, but it does not know half surrogate pairs; see `decode_json`."""
 
@@ -80,12 +80,27 @@ def encode_text(value: object) -> bytes:
         return json.dumps(value, default=str).encode()
 
 
+def encode_lines(values: Sequence[object]) -> bytes:
+    """Return the JSON of many values that must be written whatever they hold, a line for each.
+
+    What is nested too deeply to be written is null.
+    """
+    try:
+        return JSON.encode_lines(values)
+    except (UnicodeEncodeError, RecursionError):
+        return b"".join([_encode_anyway(value) + b"\n" for value in values])
+
+
 def encode_each(values: Sequence[object]) -> list[bytes]:
     """Return the JSON of each of many values that must be written whatever they hold."""
+    return encode_lines(values).split(b"\n")[:-1]  # JSON has no bare line end in a text
+
+
+def _encode_anyway(value: object) -> bytes:
     try:
-        return _encode_lines(values).split(b"\n")[:-1]  # JSON has no bare line end in a text
-    except UnicodeEncodeError:
-        return [encode_text(value) for value in values]
+        return encode_text(value)
+    except RecursionError:
+        return b"null"
 
 
 def rfc3339(moment: dt.datetime, timespec: str = "seconds") -> str:

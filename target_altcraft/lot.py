@@ -25,13 +25,13 @@ _MOST_BYTES = 4_000_000
 
 
 Waiting: t.TypeAlias = (
-    "tuple[t.Any, t.Any, Mapping[str, t.Any] | None, Entry, bytes, bytes, int, int, "
+    "tuple[t.Any, t.Any, t.Any, Mapping[str, t.Any] | None, Entry, bytes, int, int, "
     "Mapping[str, t.Any] | None]"
 )
-"""A record's source key and bookmark, and what `Arrival` has save the version, in its order.
+"""A record's source key and bookmark, its mapped key, and the rest of what `Arrival` has.
 
-A plain tuple, for there is one for each record. The version is made when the lot is judged: much
-faster for many at once.
+A plain tuple, for there is one for each record. Versions are made and keys are written when the lot
+is judged: much faster for many at once.
 """
 
 
@@ -117,11 +117,12 @@ def _judged(
     route: Route, waiting: Sequence[Waiting], summary: Summary
 ) -> tuple[Arrivals, list[Judgement]]:
     columns: t.Any = zip(*waiting, strict=True)
-    source_keys, bookmarks, records, entries, *others = columns
+    source_keys, bookmarks, mapped_keys, records, entries, messages, *others = columns
     bodies = [entry.body for entry in entries]
     versions = route.versions.versions(source_keys, bookmarks, bodies)
-    arrivals = Arrivals(versions, bodies, records, entries, *others)
+    keys = [b""] * len(bodies) if route.keys is None else route.keys.write(mapped_keys)
+    arrivals = Arrivals(versions, bodies, records, entries, messages, keys, *others)
     judgements = t.cast("StreamMemory", route.memory).judge(arrivals)
-    if known := judgements.count(DELIVERED_BEFORE):
+    if known := sum([each is DELIVERED_BEFORE for each in judgements]):
         summary.skip(route.name, Verdict.DELIVERED_BEFORE.value, known)
     return arrivals, judgements

@@ -4,17 +4,44 @@ from __future__ import annotations
 
 import datetime as dt
 import typing as t
+from operator import itemgetter
 
-from target_altcraft.codec import encode_each, encode_text, rfc3339
+from target_altcraft.codec import encode_each, encode_lines, encode_text, rfc3339
 from target_altcraft.files import JsonLines
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from target_altcraft.settings import StreamSettings
 
-_LOT = 1000
-"""So many lines are put together at once."""
+_LOT = 500
+"""So many lines are put together at once: no more memory than what the last ones left."""
+
+
+class KeyWriter:
+    """Writes the key properties of one stream's records as JSON, those of many at once.
+
+    `key` returns what stands for a mapped record's key until it is written.
+
+    Args:
+        names: The key properties.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._start = self._end = b""
+        self.key: Callable[[Mapping[str, t.Any]], t.Any] = self._object
+        if len(names) == 1:  # the usual case, without an object for each record
+            self._start, self._end = b"{" + encode_text(names[0]) + b":", b"}"
+            self.key = itemgetter(names[0])
+
+    def _object(self, record: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        return {name: record[name] for name in self._names}
+
+    def write(self, keys: Sequence[t.Any]) -> list[bytes]:
+        """Return each of these as a JSON object."""
+        between = self._end + b"\n" + self._start
+        return (self._start + encode_lines(keys).replace(b"\n", between)).split(b"\n")[:-1]
 
 
 class Receipts:
@@ -50,9 +77,14 @@ class Receipts:
         where = encode_text({"workflow_id": stream.workflow_id, "task_id": task_id})
         middle = b"," + where[1:-1] + b',"profile_id":'
         end = b',"delivered_at":' + encode_text(now) + b"}"
-        ids = encode_each(profile_ids)
         self._file.append(
-            _lines(start, keys[first : first + _LOT], middle, ids[first : first + _LOT], end)
+            _lines(
+                start,
+                keys[first : first + _LOT],
+                middle,
+                encode_each(profile_ids[first : first + _LOT]),
+                end,
+            )
             for first in range(0, len(keys), _LOT)
         )
 

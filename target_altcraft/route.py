@@ -5,10 +5,10 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from target_altcraft.codec import encode_text
 from target_altcraft.memory.versions import ENTRY_DIGEST, VersionMaker, digest, stable_json
 from target_altcraft.origin import NO_KIND
 from target_altcraft.profile import EntryPlan
+from target_altcraft.receipts import KeyWriter
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,8 +52,8 @@ class Route:
     transform: Callable[[dict[str, t.Any]], dict[str, t.Any] | None] | None
     check: Callable[[dict[str, t.Any]], None]
     plan: EntryPlan
-    key_json: Callable[[Mapping[str, t.Any]], bytes]
-    """Returns the key properties of a mapped record as JSON."""
+    keys: KeyWriter | None
+    """Of the mapped records, if there are receipts."""
     versions: VersionMaker
     memory: StreamMemory | None
     kind: Kind
@@ -62,8 +62,16 @@ class Route:
     """A column of the tap's records that marks deleted ones, besides `_sdc_deleted_at`."""
 
 
-def make_route(output: Output, settings: Settings, memory: Memory | None) -> Route:
+def make_route(
+    output: Output, settings: Settings, memory: Memory | None, *, has_receipts: bool = False
+) -> Route:
     """Return the way to an output stream.
+
+    Args:
+        output: The output stream.
+        settings: The run's settings.
+        memory: The journal's, if there is one.
+        has_receipts: Whether the keys of its records are wanted for the receipts file.
 
     Raises:
         SettingsError: If its settings are not complete, or do not fit what the journal remembers.
@@ -87,7 +95,7 @@ def make_route(output: Output, settings: Settings, memory: Memory | None) -> Rou
         transform=output.transform,
         check=output.check,
         plan=plan,
-        key_json=_key_json(output.keys),
+        keys=KeyWriter(output.keys) if has_receipts else None,
         versions=versions,
         memory=remembered,
         kind=NO_KIND if remembered is None else remembered.kind,
@@ -100,15 +108,6 @@ def marks_deleted(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().casefold() not in _NOT_DELETED
     return bool(value)
-
-
-def _key_json(names: Sequence[str]) -> Callable[[Mapping[str, t.Any]], bytes]:
-    """Return a function that returns these columns of a record as JSON."""
-    if len(names) == 1:  # the usual case, without an object for each record
-        (name,) = names
-        start = b"{" + encode_text(name) + b":"
-        return lambda record: start + encode_text(record[name]) + b"}"
-    return lambda record: encode_text({name: record[name] for name in names})
 
 
 def _mapping(stream: StreamSettings, output: Output, plan: EntryPlan) -> bytes:

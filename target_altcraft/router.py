@@ -106,8 +106,8 @@ class Router:
         self._sources: dict[str, str] = {}  # by output stream
         self._settled: deque[Batch] = deque()
         self._keeps_message = outcomes.rejects is not None
-        self._keeps_key = outcomes.receipts is not None
-        self._keeps_origins = self._keeps_message or self._keeps_key
+        self._keeps_keys = outcomes.receipts is not None
+        self._keeps_origins = self._keeps_message or self._keeps_keys
 
     # SCHEMA
 
@@ -136,7 +136,8 @@ class Router:
         return set(self._routes)
 
     def _route(self, tap_stream: str, output: Output) -> Route:
-        route = make_route(output, self._settings, self._outcomes.memory)
+        memory = self._outcomes.memory
+        route = make_route(output, self._settings, memory, has_receipts=self._keeps_keys)
         source = self._sources.setdefault(output.name, tap_stream)
         if route.memory is not None and source != tap_stream:
             raise SettingsError(
@@ -239,12 +240,14 @@ class Router:
         number = self._input.line_number
         text = self._input.line if line is None else line()
         message = text if self._keeps_message else b""
-        key = route.key_json(mapped) if self._keeps_key else b""
+        keys = route.keys
+        key = None if keys is None else keys.key(mapped)
         if memory is None:
             if not self._doubts.sends_replay(route.name, rejection, number):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
-            origin = Origin(message, key) if self._keeps_origins else NO_ORIGIN
+            (written,) = [b""] if keys is None else keys.write([key])
+            origin = Origin(message, written) if self._keeps_origins else NO_ORIGIN
             self._send(route, entry, origin, number)
             return
         maker = route.versions
@@ -252,10 +255,10 @@ class Router:
         waiting = (
             maker.key(record) if column is None else record.get(column),  # a call less
             record.get(maker.bookmark_column),
+            key,
             record if memory.needs_records else None,
             entry,
             message,
-            key,
             self.place,
             number,
             rejection,

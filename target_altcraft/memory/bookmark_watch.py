@@ -28,9 +28,9 @@ class BookmarkWatch:
         self._newest = bookmark_of(greatest) if greatest and self.knows_order else None
         self._is_expected = is_expected
 
-    def may_speak(self, least: bytes) -> bool:
+    def may_speak(self, versions: Iterable[bytes]) -> bool:
         """Tell whether versions are worth a look, by the least of them: a short way for most."""
-        return self._newest is not None and least < self._newest
+        return self._newest is not None and min(versions) < self._newest
 
     def look(self, versions: Iterable[bytes]) -> None:
         """Say if one of these lies below the newest bookmark that was delivered."""

@@ -83,7 +83,7 @@ class Questions:
         is_beyond = self._greatest is None or id_of(least) > self._greatest
         if is_beyond and not self._by_key and bookmark_of(least) != bookmark_of(most):
             last = bookmark_of(most)
-            self._noted.note([version for version in versions if version.startswith(last)])
+            self._noted.note([version for version in versions if version >= last])
             self._greatest, self._unnoted = id_of(most), last
             return []
         self._greatest = max(self._greatest or b"", id_of(most))

@@ -111,7 +111,7 @@ class StreamMemory:
         """Return what is to become of each record, in their order."""
         versions = arrivals.versions
         self.met += len(arrivals)
-        if self.watch is not None and self.watch.may_speak(min(versions)):
+        if self.watch is not None and self.watch.may_speak(versions):
             each = zip(versions, arrivals.rejections, strict=True)
             self.watch.look(version for version, rejection in each if rejection is None)
         if self._repeats and self._remembered.are_delivered(

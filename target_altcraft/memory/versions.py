@@ -16,17 +16,20 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import struct
 import typing as t
 from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
-from operator import add
+from operator import add, itemgetter
 
 from xxhash import xxh3_64_digest
 
-from target_altcraft.codec import encode_json, encode_sorted, holds_no_number, to_utc
+from target_altcraft.codec import JSON, SORTED_JSON, holds_no_number, to_utc
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    import msgspec
 
 BOOKMARK_BYTES = 8
 KEY_BYTES = 12
@@ -47,9 +50,13 @@ _MIDDLE = 1 << 63
 _NAIVE_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of values that were brought to UTC
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
+_MINUTE = len("2024-05-06T12:00")
 _MOST_DIGITS = 40
 _MOST_INTEGER_DIGITS = 19
 _MOST_KEPT = 4096
+_version = struct.Struct(f">Q{KEY_BYTES}s{ENTRY_BYTES}s").pack
+_id = struct.Struct(f">Q{KEY_BYTES}s").pack
+_minute, _rest = itemgetter(slice(_MINUTE)), itemgetter(slice(_MINUTE, None))
 _new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
 _parse = dt.datetime.fromisoformat
 _NOT_ENCODED = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
@@ -63,7 +70,7 @@ def digest(data: bytes, size: int) -> bytes:
 def stable_json(value: object) -> bytes:
     """Return JSON that is the same for equal values, also of texts that no UTF-8 can hold."""
     try:
-        return encode_sorted(value)
+        return SORTED_JSON.encode(value)
     except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
         return json.dumps(value, sort_keys=True, default=str).encode()
 
@@ -79,22 +86,25 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
     Integers and moments sort as they do; other values become a digest. An integer that comes as a
     text one night, because the source or the tap has changed the column's type, is still the same.
     """
+    return _bookmark(value).to_bytes(BOOKMARK_BYTES, "big")
+
+
+def _bookmark(value: t.Any) -> int:  # noqa: ANN401 - of the column's type
+    """Return the number whose bytes are a bookmark."""
     if isinstance(value, str):
         try:
-            return _plain_moment(value).to_bytes(BOOKMARK_BYTES, "big")
+            return _plain_moment(value)
         except (ValueError, OverflowError):  # not of the usual form
-            pass
+            value = _moment(value) if value[4:5] == "-" else _number(value)
     if value is None:
-        return NO_BOOKMARK
-    if isinstance(value, str):
-        value = _moment(value) if value[4:5] == "-" else _number(value)
+        return 0
     if isinstance(value, Decimal) or (type(value) is int and abs(value) >= _MIDDLE):
         value = _plain(Decimal(value))
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
-        return (value + _MIDDLE).to_bytes(BOOKMARK_BYTES, "big")
+        return value + _MIDDLE
     with contextlib.suppress(RecursionError):
-        return digest(stable_json(value), BOOKMARK_BYTES)
-    return NO_BOOKMARK  # nested too deeply to be written again
+        return int.from_bytes(digest(stable_json(value), BOOKMARK_BYTES), "big")
+    return 0  # nested too deeply to be written again
 
 
 def _plain_moment(text: str) -> int:
@@ -107,20 +117,20 @@ def _plain_moment(text: str) -> int:
             `2024-05-06T12:00:00+03:00`, or the same with three or six digits behind a point.
     """
     if text[19:20] != ".":
-        return _MINUTES[text[:16]] + _RESTS[text[16:]]
+        return _MINUTES[text[:_MINUTE]] + _RESTS[text[_MINUTE:]]
     end = 26 if text[23:24].isdigit() else 23
     fraction = text[20:end]
     if not (fraction.isascii() and fraction.isdigit()):
         raise ValueError
     micros = int(fraction.ljust(_MICROSECOND_DIGITS, "0"))
-    return _MINUTES[text[:16]] + _RESTS[text[16:19] + text[end:]] + micros
+    return _MINUTES[text[:_MINUTE]] + _RESTS[text[_MINUTE:19] + text[end:]] + micros
 
 
 class _Minutes(dict[str, int]):
     """From the middle of all numbers to each minute, `2024-05-06T12:00`, in microseconds."""
 
     def __missing__(self, text: str) -> int:
-        return _kept(self, text, _since_1970(f"{text[:16]}:00") + _MIDDLE)
+        return _kept(self, text, _since_1970(f"{text[:_MINUTE]}:00") + _MIDDLE)
 
 
 class _Rests(dict[str, int]):
@@ -215,7 +225,7 @@ class VersionMaker:
         self.bookmark_column = bookmark_column or ""
         self.key_column = key_properties[0] if len(key_properties) == 1 else None
         self._keys = tuple(key_properties)
-        self._encode = encode_json if self._keys else encode_sorted
+        self._json = JSON if self._keys else SORTED_JSON
 
     @property
     def has_key(self) -> bool:
@@ -243,34 +253,31 @@ class VersionMaker:
             bookmarks: Of the records, in `bookmark_column`.
             bodies: The entry of each as JSON.
         """
-        return list(map(add, self.ids(keys, bookmarks), map(xxh3_64_digest, bodies)))
+        marks, digests = self._bookmarks(bookmarks), self._key_digests(keys)
+        return list(map(_version, marks, digests, map(xxh3_64_digest, bodies)))
 
     def ids(self, keys: Sequence[t.Any], bookmarks: Sequence[t.Any]) -> list[bytes]:
         """Return the digests of bookmark and key of records, in their order."""
-        return list(map(add, self._bookmarks(bookmarks), self._key_digests(keys)))
+        return list(map(_id, self._bookmarks(bookmarks), self._key_digests(keys)))
 
-    def _bookmarks(self, values: Sequence[t.Any]) -> list[bytes]:
+    def _bookmarks(self, values: Sequence[t.Any]) -> Sequence[int]:
+        """Return the numbers whose bytes are the bookmarks."""
+        first = values[0] if values else None
         if not self._has_bookmark:
-            return [NO_BOOKMARK] * len(values)
-        found = []
-        last: t.Any = None
-        bookmark = NO_BOOKMARK
-        for value in values:
-            try:
-                if value != last or type(value) is not type(last):
-                    # What `bookmark_bytes` tries first, without a call for each record.
-                    bookmark = (_MINUTES[value[:16]] + _RESTS[value[16:]]).to_bytes(8, "big")
-            except (TypeError, LookupError, ValueError, OverflowError, RecursionError):
-                bookmark = bookmark_bytes(value)
-            last = value
-            found.append(bookmark)
-        return found
+            return [0] * len(values)
+        if isinstance(first, str) and values.count(first) == len(values):
+            return [_bookmark(first)] * len(values)
+        try:  # what `_bookmark` tries first, without a call for each record
+            minutes = map(_MINUTES.__getitem__, map(_minute, values))
+            return list(map(add, minutes, map(_RESTS.__getitem__, map(_rest, values))))
+        except (TypeError, LookupError, ValueError, OverflowError):
+            return list(map(_bookmark, values))
 
     def _key_digests(self, keys: Sequence[t.Any]) -> list[bytes]:
         try:
-            texts = list(map(self._encode, keys))
+            texts = self._json.encode_lines(keys).split(b"\n")[:-1]
         except _NOT_ENCODED:
-            texts = [_text(self._encode, key) for key in keys]
+            texts = [_text(self._json, key) for key in keys]
         digests = []
         for text in texts:
             digester = _new_key_digest()
@@ -279,14 +286,14 @@ class VersionMaker:
         return digests
 
 
-def _text(encode: Callable[[object], bytes], key: object) -> bytes:
+def _text(json_: msgspec.json.Encoder, key: object) -> bytes:
     """Return the JSON of one key among which there are odd ones.
 
     Of a row that is nested too deeply to be written again there is none: its entry tells it.
     """
     with contextlib.suppress(RecursionError):
         try:
-            return encode(key)
+            return json_.encode(key)
         except _NOT_ENCODED:
             return stable_json(key)
     return b""
