@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 from target_altcraft.errors import OutputError
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 _LOT_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -60,6 +61,7 @@ class JsonLines:
         self.path = path
         self._setting = setting
         self._lock = threading.Lock()
+        self._lot = io.BytesIO()  # one for all: new memory each time costs more than the lines
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
@@ -85,9 +87,14 @@ class JsonLines:
             OutputError: If they cannot be written; some of them may have been.
         """
         with self._lock:
+            self._lot.seek(0)
             try:
-                for lot in _in_lots(lines):
-                    self._write(lot)
+                for line in lines:
+                    self._lot.write(line)
+                    self._lot.write(b"\n")
+                    if self._lot.tell() >= _LOT_BYTES:
+                        self._write_lot()
+                self._write_lot()
                 if self._is_regular:
                     os.fsync(self._fd)
             except OSError as error:
@@ -97,14 +104,17 @@ class JsonLines:
         """Close the file."""
         os.close(self._fd)
 
-    def _write(self, lot: bytes) -> None:
-        """Write whole lines."""
-        if self._line_is_cut:
-            lot = b"\n" + lot
-        left = memoryview(lot)
-        while left:
-            left = left[os.write(self._fd, left) :]
-            self._line_is_cut = bool(left)
+    def _write_lot(self) -> None:
+        """Write the whole lines that are in the lot."""
+        size, written = self._lot.tell(), 0
+        if size and self._line_is_cut:
+            os.write(self._fd, b"\n")
+            self._line_is_cut = False
+        while written < size:
+            with self._lot.getbuffer() as lot, lot[written:size] as left:
+                written += os.write(self._fd, left)
+            self._line_is_cut = written < size
+        self._lot.seek(0)
 
     def _ends_a_line(self) -> bool:
         with open(self.path, "rb") as file:  # noqa: PTH123 - the path may be a pipe's
@@ -118,16 +128,3 @@ class JsonLines:
                 is_full=error.errno in _FULL,
             )
         return OutputError(f"{self._setting}: {self.path!r} is no path that the system takes")
-
-
-def _in_lots(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines with their ends, joined to lots of at least `_LOT_BYTES`, the last one less."""
-    lot = bytearray()
-    for line in lines:
-        lot += line
-        lot += b"\n"
-        if len(lot) >= _LOT_BYTES:
-            yield bytes(lot)
-            lot.clear()
-    if lot:
-        yield bytes(lot)
