@@ -122,8 +122,9 @@ class Outcomes:
             sent.accepted(request.number, request.batch.origins.kind.mapping, request.task_id)
         elif state is State.COMPLETED:
             sent.delivered(
-                request.number,
+                self._sent(request, memory),
                 set(request.not_imported),
+                by_key=memory.stream(request.batch.stream.name).by_key,
                 for_ever=request.batch.origins.kind.send_again != "always",
             )
         elif state in {State.FAILED, State.VANISHED}:

@@ -93,6 +93,7 @@ class SentRequests:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._accepted: set[int] = set()  # mappings
 
     # Of this run
 
@@ -136,26 +137,33 @@ class SentRequests:
                 f"UPDATE request SET state = ?, task_id = ? {_WHERE}",
                 (state, task_id, self._journal.run, number),
             )
-            db.execute("UPDATE mapping SET accepted = 1 WHERE id = ?", (mapping,))
+            if mapping not in self._accepted:
+                db.execute("UPDATE mapping SET accepted = 1 WHERE id = ?", (mapping,))
+                self._accepted.add(mapping)
 
     def forget(self, number: int) -> None:
         """Note that a request was not accepted, or that its entries are settled otherwise."""
         with self._journal.durable() as db:
             _drop(db, self._journal.run, number)
 
-    def delivered(self, number: int, faults: Collection[int], *, for_ever: bool) -> None:
+    def delivered(
+        self, sent: Sent, faults: Collection[int], *, by_key: bool, for_ever: bool
+    ) -> None:
         """Note that a task is done: its entries are delivered, save those not imported.
 
         Args:
-            number: The request.
+            sent: The request.
             faults: Positions that were not imported.
+            by_key: Whether one version a key is kept.
             for_ever: Whether its versions are remembered; else the request stays as it is until
                 the run has ended, and becomes versions only if that was not well.
         """
-        where = (self._journal.run, number)
+        run = self._journal.run
+        where = (run, sent.number)
         with self._journal.durable() as db:
             if for_ever:
-                _remember(db, *where, faults)
+                versions, places = without(sent.versions, sent.places, faults)
+                insert(db, Delivered(sent.stream, sent.mapping, run, versions, places, by_key))
                 _drop(db, *where)
             else:
                 db.execute(
