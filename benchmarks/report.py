@@ -93,9 +93,10 @@ Written by `make bench`; do not edit. Measured on: {machine()}.
 
 Every figure is of a whole process, start-up included, over the same input and against the same
 stand-in for Altcraft, whose own count is "Records arrived". Medians of {sizes.repeats} runs
-(of three at most where memory is compared), the programs taking turns; in brackets the least and
-the greatest ratio. Of tasks that take their time, the best of three runs, or the only one with one
-in flight. MB is 10^6 bytes; CPU is the process's user and system time.
+(of three times as many without the four files, of three at most where memory is compared), the
+programs taking turns; in brackets the least and the greatest ratio. Of tasks that take their time,
+the best of three runs, or the only one with one in flight. MB is 10^6 bytes; CPU is the process's
+user and system time.
 
 - **target-altcraft**: the installed command, default settings.
 - **template**: [`template_target.py`](template_target.py), what someone gets who fills the API's
