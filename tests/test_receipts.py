@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import sys
+import typing as t
+from decimal import Decimal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from target_altcraft.codec import decode_json
+from target_altcraft.receipts import KeyWriter
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(st.characters(codec=None), max_size=4),
+    st.lists(st.integers(0, 9), max_size=2),
+    st.sampled_from([Decimal("12.10"), "\n", "a\nb", "\ud800", {"a": "\n"}]),
+)
+
+
+@given(
+    names=st.lists(st.text(max_size=3), max_size=3, unique=True),
+    rows=st.lists(st.lists(VALUES, min_size=4, max_size=4), max_size=5),
+)
+@example(names=["id"], rows=[["\ud800", 0, 0, 0], ["\n", 0, 0, 0], [1, 0, 0, 0]])
+@example(names=['i"\n'], rows=[[1, 0, 0, 0]])
+@example(names=[], rows=[[1, 0, 0, 0]])
+def test_keys_written_together_are_those_written_alone(
+    names: list[str], rows: list[list[t.Any]]
+) -> None:
+    writer = KeyWriter(names)
+    records = [dict(zip([*names, "beside"], row, strict=False)) for row in rows]
+    written = writer.write([writer.key(record) for record in records])
+    assert written == [writer.write([writer.key(record)])[0] for record in records]
+    for line, record in zip(written, records, strict=True):
+        assert b"\n" not in line
+        assert decode_json(line) == {name: record[name] for name in names}
+
+
+def test_numbers_of_a_key_stay_as_they_are_written() -> None:
+    writer = KeyWriter(["id"])
+    assert writer.write([Decimal("12.10"), 7]) == [b'{"id":12.10}', b'{"id":7}']
+
+
+@pytest.mark.parametrize("names", [["id"], ["id", "other"]])
+def test_a_key_that_is_nested_too_deeply_costs_the_others_nothing(names: list[str]) -> None:
+    deep: list[t.Any] = []
+    for _ in range(sys.getrecursionlimit() * 200):
+        deep = [deep]
+    writer = KeyWriter(names)
+    keys = [writer.key({"id": value, "other": 0}) for value in (1, deep, 2)]
+    first, middle, last = map(json.loads, writer.write(keys))
+    assert (first["id"], last["id"]) == (1, 2)
+    assert middle in ({"id": None}, None)
