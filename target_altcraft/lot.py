@@ -18,8 +18,8 @@ if t.TYPE_CHECKING:
     from target_altcraft.route import Route
     from target_altcraft.summary import Summary
 
-_MOST_RECORDS = 250
-"""Many for one question to the journal, few enough to stay near the processor."""
+_MOST_RECORDS = 1000
+"""And STATEs: so many that what a lot costs, whatever is in it, counts no more."""
 _MOST_BYTES = 4_000_000
 """Of the tap's lines and of entries."""
 
@@ -73,6 +73,20 @@ class Lot:
         self.routes.append(route)
         self.size += size
         return len(self.waiting) >= _MOST_RECORDS or self.size >= _MOST_BYTES
+
+    def add_state(self, text: bytes, place: int) -> bool:
+        """Add a STATE behind the records that wait.
+
+        Args:
+            text: Its JSON.
+            place: How many records of the input came before it.
+
+        Returns:
+            Whether the lot is to be judged at once.
+        """
+        self.states.append(State(len(self.waiting), text, place))
+        self.size += len(text)
+        return len(self.states) >= _MOST_RECORDS or self.size >= _MOST_BYTES
 
     def only_route(self) -> Route | None:
         """Return the route of all records, None if they have several."""

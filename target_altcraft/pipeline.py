@@ -173,7 +173,8 @@ class Pipeline:
         """Do what is due while the input is read; called before each wait for it."""
         self._window.check()
         self._window.send_parked()
-        self.router.judge_lot()
+        if not self._reader.has_more:
+            self.router.judge_lot()
         self._batches.close_aged()
         self._progress.tick()
 

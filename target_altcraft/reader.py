@@ -27,10 +27,11 @@ _TICK_LINES = 1000
 class LineReader(GenericSingerReader[str]):
     """Reads lines as bytes and waits where signals, workers and timers can wake it.
 
-    `tick` is called between reads, at least once a second; what it raises ends the reading. `line`
-    is the line that is being handled, and `line_number` counts from 1. `was_empty` tells, at the
-    end of an input, that it held no message. `wakeup` opens its pipe when
-    it is first waited on; who waits on it last closes it.
+    `tick` is called between reads, at least once a second; what it raises ends the reading.
+    `has_more` tells it whether more of the input is there already. `line` is the line that is being
+    handled, and `line_number` counts from 1. `was_empty` tells, at the end of an input, that it
+    held no message. `wakeup` opens its pipe when it is first waited on; who waits on it last closes
+    it.
     """
 
     default_input = sys.stdin
@@ -39,6 +40,7 @@ class LineReader(GenericSingerReader[str]):
         super().__init__()
         self.wakeup = Wakeup()
         self.tick: Callable[[], None] = lambda: None
+        self.has_more = False
         self.line_number = 0
         self.line = b""
         self.was_empty = False
@@ -151,7 +153,9 @@ class LineReader(GenericSingerReader[str]):
         yield [b"".join(begun)]
 
     def _read(self, fd: int) -> bytes:
+        self.has_more = self.wakeup.wait(0, fd)
         self.tick()
         while not self.wakeup.wait(_TICK_SECONDS, fd):
+            self.has_more = False
             self.tick()
         return os.read(fd, _CHUNK_BYTES)

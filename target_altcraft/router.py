@@ -17,7 +17,7 @@ import msgspec
 from target_altcraft import undeliverable
 from target_altcraft.doubts import Doubts
 from target_altcraft.errors import Rejection, SettingsError
-from target_altcraft.lot import Lot, State
+from target_altcraft.lot import Lot
 from target_altcraft.memory.judgement import DELIVERED_BEFORE, SEND, Arrivals, Verdict
 from target_altcraft.memory.versions import ENTRY_BYTES, SETTLED
 from target_altcraft.named_columns import NamedColumns, columns_of
@@ -308,7 +308,8 @@ class Router:
         if len(self._seen_before_state) < len(self.streams_seen):
             self._seen_before_state = self.streams_seen.copy()
         if self._lot.waiting:
-            self._lot.states.append(State(len(self._lot.waiting), text, self.place))
+            if self._lot.add_state(text, self.place):
+                self.judge_lot()
         else:
             self._outcomes.brakes.judge_all()
             self._checkpoints.add(text, self.place)

@@ -452,6 +452,27 @@ def test_tick_is_called_before_every_read_of_a_busy_input() -> None:
     assert called >= 20
 
 
+def test_a_tick_is_told_whether_more_of_the_input_is_there() -> None:
+    told = []
+    out, into = os.pipe()
+    with reading() as one, os.fdopen(out, encoding="ascii") as source:
+
+        def tick() -> None:
+            told.append(one.reader.has_more)
+            if told == [True, False]:  # the first line was there, nothing is behind it
+                os.write(into, line() + b"\n")
+            elif len(told) > 2 and into not in closed:
+                closed.append(into)
+                os.close(into)
+
+        closed: list[int] = []
+        one.reader.tick = tick
+        os.write(into, line() + b"\n")
+        one.read(source)
+    assert told[:2] == [True, False]
+    assert len(one.messages) == 2
+
+
 def test_tick_is_called_for_an_input_in_memory() -> None:
     with reading() as one:
         one.reader.tick = ticks(3)
