@@ -19,9 +19,9 @@ if t.TYPE_CHECKING:
     from target_altcraft.summary import Summary
 
 _MOST_RECORDS = 1000
-"""And STATEs: so many that what a lot costs, whatever is in it, counts no more."""
+"""So many that what a lot costs, whatever is in it, counts no more; as many STATEs fill it, too."""
 _MOST_BYTES = 4_000_000
-"""Of the tap's lines and of entries."""
+"""Of the tap's lines, entries and STATEs."""
 
 
 Waiting: t.TypeAlias = (

@@ -170,7 +170,10 @@ class Pipeline:
         self._progress.tick()
 
     def tick(self) -> None:
-        """Do what is due while the input is read; called before each wait for it."""
+        """Do what is due while the input is read; called before each read.
+
+        Records wait for more of their lot only while more of the input is at hand.
+        """
         self._window.check()
         self._window.send_parked()
         if not self._reader.has_more:

@@ -15,11 +15,17 @@ if t.TYPE_CHECKING:
     from target_altcraft.settings import StreamSettings
 
 _LOT = 500
-"""So many lines are put together at once: no more memory than what the last ones left."""
+"""So many lines are put together at once: few enough to use the memory of the last ones again."""
 
 
 class KeyWriter:
-    """Writes the key properties of one stream's records as JSON, those of many at once.
+    """Writes the key properties of one stream's records as JSON.
+
+    ::
+
+        writer = KeyWriter(["id"])
+        writer.write_one(record)
+        writer.write([writer.key(record) for record in records])  # much faster for many
 
     `key` returns what stands for a mapped record's key until it is written.
 
@@ -38,8 +44,16 @@ class KeyWriter:
     def _object(self, record: Mapping[str, t.Any]) -> dict[str, t.Any]:
         return {name: record[name] for name in self._names}
 
+    def write_one(self, record: Mapping[str, t.Any]) -> bytes:
+        """Return the key of a mapped record as a JSON object.
+
+        Raises:
+            RecursionError: If it is nested too deeply.
+        """
+        return self._start + encode_text(self.key(record)) + self._end
+
     def write(self, keys: Sequence[t.Any]) -> list[bytes]:
-        """Return each of these as a JSON object."""
+        """Return each of these as a JSON object, with null for what is nested too deeply."""
         between = self._end + b"\n" + self._start
         return (self._start + encode_lines(keys).replace(b"\n", between)).split(b"\n")[:-1]
 

@@ -241,13 +241,12 @@ class Router:
         text = self._input.line if line is None else line()
         message = text if self._keeps_message else b""
         keys = route.keys
-        key = None if keys is None else keys.key(mapped)
         if memory is None:
             if not self._doubts.sends_replay(route.name, rejection, number):
                 self._summary.skip(route.name, TAKEN_AS_DELIVERED)
                 return
-            (written,) = [b""] if keys is None else keys.write([key])
-            origin = Origin(message, written) if self._keeps_origins else NO_ORIGIN
+            key = b"" if keys is None else keys.write_one(mapped)
+            origin = Origin(message, key) if self._keeps_origins else NO_ORIGIN
             self._send(route, entry, origin, number)
             return
         maker = route.versions
@@ -255,7 +254,7 @@ class Router:
         waiting = (
             maker.key(record) if column is None else record.get(column),  # a call less
             record.get(maker.bookmark_column),
-            key,
+            None if keys is None else keys.key(mapped),
             record if memory.needs_records else None,
             entry,
             message,
@@ -342,7 +341,7 @@ class Router:
                     judgement = judgements[position]
                     if judgement is SEND and arrival.rejection is None:
                         self._send_arrival(route, arrival)
-                    elif judgement != DELIVERED_BEFORE:
+                    elif judgement is not DELIVERED_BEFORE:
                         self._follow(route, arrival, judgement)
                     position += 1
                 self._outcomes.write_received()

@@ -35,7 +35,7 @@ def test_keys_written_together_are_those_written_alone(
     writer = KeyWriter(names)
     records = [dict(zip([*names, "beside"], row, strict=False)) for row in rows]
     written = writer.write([writer.key(record) for record in records])
-    assert written == [writer.write([writer.key(record)])[0] for record in records]
+    assert written == [writer.write_one(record) for record in records]
     for line, record in zip(written, records, strict=True):
         assert b"\n" not in line
         assert decode_json(line) == {name: record[name] for name in names}

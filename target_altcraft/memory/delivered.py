@@ -85,8 +85,8 @@ def insert(db: sqlite3.Connection, delivered: Delivered) -> None:
         return
     given = delivered._asdict() | {"count": len(delivered.versions) // VERSION_BYTES}
     by_key, places = delivered.by_key, delivered.places
-    first, last = delivered.versions[:BOOKMARK_BYTES], delivered.versions[-VERSION_BYTES:]
-    comes_in_order = not by_key and first < bookmark_of(last)  # as a tap reads
+    first, last = delivered.versions[:VERSION_BYTES], delivered.versions[-VERSION_BYTES:]
+    comes_in_order = not by_key and bookmark_of(first) < bookmark_of(last)  # as a tap reads
     if by_key:
         db.execute(
             f"{EACH} DELETE FROM version WHERE stream = :stream AND id IN (SELECT {KEY} FROM n)",

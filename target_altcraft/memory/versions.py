@@ -40,6 +40,7 @@ ID_BYTES = BOOKMARK_BYTES + KEY_BYTES
 VERSION_BYTES = ID_BYTES + ENTRY_BYTES
 NO_BOOKMARK = bytes(BOOKMARK_BYTES)
 """Of a record without a usable bookmark."""
+_NO_NUMBER = int.from_bytes(NO_BOOKMARK, "big")
 SETTLED = bytes(VERSION_BYTES)
 """Stands where a version stood that is settled; positions must not shift."""
 
@@ -97,14 +98,14 @@ def _bookmark(value: t.Any) -> int:  # noqa: ANN401 - of the column's type
         except (ValueError, OverflowError):  # not of the usual form
             value = _moment(value) if value[4:5] == "-" else _number(value)
     if value is None:
-        return 0
+        return _NO_NUMBER
     if isinstance(value, Decimal) or (type(value) is int and abs(value) >= _MIDDLE):
         value = _plain(Decimal(value))
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
         return value + _MIDDLE
     with contextlib.suppress(RecursionError):
         return int.from_bytes(digest(stable_json(value), BOOKMARK_BYTES), "big")
-    return 0  # nested too deeply to be written again
+    return _NO_NUMBER  # nested too deeply to be written again
 
 
 def _plain_moment(text: str) -> int:
@@ -262,9 +263,9 @@ class VersionMaker:
 
     def _bookmarks(self, values: Sequence[t.Any]) -> Sequence[int]:
         """Return the numbers whose bytes are the bookmarks."""
-        first = values[0] if values else None
         if not self._has_bookmark:
-            return [0] * len(values)
+            return [_NO_NUMBER] * len(values)
+        first = values[0] if values else None
         if isinstance(first, str) and values.count(first) == len(values):
             return [_bookmark(first)] * len(values)
         try:  # what `_bookmark` tries first, without a call for each record
