@@ -156,6 +156,5 @@ class LineReader(GenericSingerReader[str]):
         self.has_more = self.wakeup.wait(0, fd)
         self.tick()
         while not self.wakeup.wait(_TICK_SECONDS, fd):
-            self.has_more = False
             self.tick()
         return os.read(fd, _CHUNK_BYTES)

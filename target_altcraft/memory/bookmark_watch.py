@@ -8,7 +8,7 @@ import typing as t
 from target_altcraft.memory.versions import bookmark_of, sorts
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class BookmarkWatch:
         self._newest = bookmark_of(greatest) if greatest and self.knows_order else None
         self._is_expected = is_expected
 
-    def may_speak(self, versions: Iterable[bytes]) -> bool:
+    def may_speak(self, versions: Collection[bytes]) -> bool:
         """Tell whether versions are worth a look, by the least of them: a short way for most."""
         return self._newest is not None and min(versions) < self._newest
 

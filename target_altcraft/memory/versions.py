@@ -40,7 +40,7 @@ ID_BYTES = BOOKMARK_BYTES + KEY_BYTES
 VERSION_BYTES = ID_BYTES + ENTRY_BYTES
 NO_BOOKMARK = bytes(BOOKMARK_BYTES)
 """Of a record without a usable bookmark."""
-_NO_NUMBER = int.from_bytes(NO_BOOKMARK, "big")
+_NO_BOOKMARK_NUMBER = int.from_bytes(NO_BOOKMARK, "big")
 SETTLED = bytes(VERSION_BYTES)
 """Stands where a version stood that is settled; positions must not shift."""
 
@@ -51,13 +51,13 @@ _MIDDLE = 1 << 63
 _NAIVE_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of values that were brought to UTC
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
-_MINUTE = len("2024-05-06T12:00")
+_MINUTE_LENGTH = len("2024-05-06T12:00")
 _MOST_DIGITS = 40
 _MOST_INTEGER_DIGITS = 19
 _MOST_KEPT = 4096
-_version = struct.Struct(f">Q{KEY_BYTES}s{ENTRY_BYTES}s").pack
-_id = struct.Struct(f">Q{KEY_BYTES}s").pack
-_minute, _rest = itemgetter(slice(_MINUTE)), itemgetter(slice(_MINUTE, None))
+_pack_version = struct.Struct(f">Q{KEY_BYTES}s{ENTRY_BYTES}s").pack
+_pack_id = struct.Struct(f">Q{KEY_BYTES}s").pack
+_minute_of, _rest_of = itemgetter(slice(_MINUTE_LENGTH)), itemgetter(slice(_MINUTE_LENGTH, None))
 _new_key_digest = blake2b(digest_size=KEY_BYTES).copy  # much faster than to make one anew
 _parse = dt.datetime.fromisoformat
 _NOT_ENCODED = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
@@ -87,10 +87,10 @@ def bookmark_bytes(value: t.Any) -> bytes:  # noqa: ANN401 - of the column's typ
     Integers and moments sort as they do; other values become a digest. An integer that comes as a
     text one night, because the source or the tap has changed the column's type, is still the same.
     """
-    return _bookmark(value).to_bytes(BOOKMARK_BYTES, "big")
+    return _bookmark_number(value).to_bytes(BOOKMARK_BYTES, "big")
 
 
-def _bookmark(value: t.Any) -> int:  # noqa: ANN401 - of the column's type
+def _bookmark_number(value: t.Any) -> int:  # noqa: ANN401 - of the column's type
     """Return the number whose bytes are a bookmark."""
     if isinstance(value, str):
         try:
@@ -98,14 +98,14 @@ def _bookmark(value: t.Any) -> int:  # noqa: ANN401 - of the column's type
         except (ValueError, OverflowError):  # not of the usual form
             value = _moment(value) if value[4:5] == "-" else _number(value)
     if value is None:
-        return _NO_NUMBER
+        return _NO_BOOKMARK_NUMBER
     if isinstance(value, Decimal) or (type(value) is int and abs(value) >= _MIDDLE):
         value = _plain(Decimal(value))
     if type(value) is int and -_MIDDLE < value < _MIDDLE:
         return value + _MIDDLE
     with contextlib.suppress(RecursionError):
         return int.from_bytes(digest(stable_json(value), BOOKMARK_BYTES), "big")
-    return _NO_NUMBER  # nested too deeply to be written again
+    return _NO_BOOKMARK_NUMBER  # nested too deeply to be written again
 
 
 def _plain_moment(text: str) -> int:
@@ -118,20 +118,20 @@ def _plain_moment(text: str) -> int:
             `2024-05-06T12:00:00+03:00`, or the same with three or six digits behind a point.
     """
     if text[19:20] != ".":
-        return _MINUTES[text[:_MINUTE]] + _RESTS[text[_MINUTE:]]
+        return _MINUTES[text[:_MINUTE_LENGTH]] + _RESTS[text[_MINUTE_LENGTH:]]
     end = 26 if text[23:24].isdigit() else 23
     fraction = text[20:end]
     if not (fraction.isascii() and fraction.isdigit()):
         raise ValueError
     micros = int(fraction.ljust(_MICROSECOND_DIGITS, "0"))
-    return _MINUTES[text[:_MINUTE]] + _RESTS[text[_MINUTE:19] + text[end:]] + micros
+    return _MINUTES[text[:_MINUTE_LENGTH]] + _RESTS[text[_MINUTE_LENGTH:19] + text[end:]] + micros
 
 
 class _Minutes(dict[str, int]):
     """From the middle of all numbers to each minute, `2024-05-06T12:00`, in microseconds."""
 
     def __missing__(self, text: str) -> int:
-        return _kept(self, text, _since_1970(f"{text[:_MINUTE]}:00") + _MIDDLE)
+        return _kept(self, text, _since_1970(f"{text[:_MINUTE_LENGTH]}:00") + _MIDDLE)
 
 
 class _Rests(dict[str, int]):
@@ -255,24 +255,24 @@ class VersionMaker:
             bodies: The entry of each as JSON.
         """
         marks, digests = self._bookmarks(bookmarks), self._key_digests(keys)
-        return list(map(_version, marks, digests, map(xxh3_64_digest, bodies)))
+        return list(map(_pack_version, marks, digests, map(xxh3_64_digest, bodies)))
 
     def ids(self, keys: Sequence[t.Any], bookmarks: Sequence[t.Any]) -> list[bytes]:
         """Return the digests of bookmark and key of records, in their order."""
-        return list(map(_id, self._bookmarks(bookmarks), self._key_digests(keys)))
+        return list(map(_pack_id, self._bookmarks(bookmarks), self._key_digests(keys)))
 
     def _bookmarks(self, values: Sequence[t.Any]) -> Sequence[int]:
         """Return the numbers whose bytes are the bookmarks."""
         if not self._has_bookmark:
-            return [_NO_NUMBER] * len(values)
+            return [_NO_BOOKMARK_NUMBER] * len(values)
         first = values[0] if values else None
         if isinstance(first, str) and values.count(first) == len(values):
-            return [_bookmark(first)] * len(values)
-        try:  # what `_bookmark` tries first, without a call for each record
-            minutes = map(_MINUTES.__getitem__, map(_minute, values))
-            return list(map(add, minutes, map(_RESTS.__getitem__, map(_rest, values))))
+            return [_bookmark_number(first)] * len(values)
+        try:  # what `_bookmark_number` tries first, without a call for each record
+            minutes = map(_MINUTES.__getitem__, map(_minute_of, values))
+            return list(map(add, minutes, map(_RESTS.__getitem__, map(_rest_of, values))))
         except (TypeError, LookupError, ValueError, OverflowError):
-            return list(map(_bookmark, values))
+            return list(map(_bookmark_number, values))
 
     def _key_digests(self, keys: Sequence[t.Any]) -> list[bytes]:
         try:
