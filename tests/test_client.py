@@ -144,6 +144,31 @@ def test_submit_posts_the_body_and_returns_the_task_id() -> None:
     assert "authorization" not in exchange.headers
 
 
+def test_requests_carry_the_cookies_of_their_time_and_their_own_length() -> None:
+    done = {"error": 0, "data": {"status": "completed"}}
+    steps = [
+        answers(body, headers={"Set-Cookie": f"node={node}; Path=/"})
+        for node, body in (("a", ACCEPTED), ("b", done), ("c", done), ("d", ACCEPTED))
+    ]
+    with Server(*steps) as server, client_of(server.url) as client:
+        client.submit(body_of())
+        client.status("1", 5)
+        client.status("23", 5)
+        client.submit(body_of(ENTRIES[:1]))
+    assert [exchange.headers.get("cookie") for exchange in server.exchanges] == [
+        None,
+        "node=a",
+        "node=b",
+        "node=c",
+    ]
+    assert [exchange.body for exchange in server.exchanges[::3]] == [
+        b"".join(body_of()),
+        b"".join(body_of(ENTRIES[:1])),
+    ]
+    for exchange in server.exchanges:
+        assert exchange.headers["content-length"] == str(len(exchange.body))
+
+
 def test_user_agent_names_the_installed_version() -> None:
     assert f"target-altcraft/{version('target-altcraft')}" == USER_AGENT
 
@@ -778,11 +803,11 @@ def test_answer_that_is_no_http_leaves_the_outcome_open() -> None:
 
 
 def test_odd_error_after_the_body_leaves_the_outcome_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def post(*_: object, data: Body, **__: object) -> t.NoReturn:
-        list(data)
+    def send(_: object, request: requests.PreparedRequest, **__: object) -> t.NoReturn:
+        list(t.cast("Body", request.body))
         raise OSError("out of the blue")
 
-    monkeypatch.setattr("requests.Session.post", post)
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
     with client_of("https://altcraft.invalid") as client, pytest.raises(OutcomeUnknown):
         client.submit(body_of())
 
