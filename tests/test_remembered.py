@@ -7,7 +7,6 @@ from contextlib import closing
 
 import pytest
 
-from target_altcraft.lot import Lot
 from target_altcraft.memory.journal import Journal
 from target_altcraft.memory.remembered import Remembered
 
@@ -49,10 +48,3 @@ def test_each_of_many_versions_is_remembered_and_found_at_its_place(
     others = [*versions, version(number + 1)]
     assert not remembered.are_delivered(row.id, row.mapping, others)
     assert number not in remembered.known(row.id, others, by_key=by_key)
-
-
-def test_states_without_records_between_them_fill_a_lot() -> None:
-    lot = Lot()
-    added = [lot.add_state(b"{}", 1) for _ in range(1000)]
-    assert added == [False] * 999 + [True]
-    assert Lot().add_state(b"x" * 4_000_000, 1)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import typing as t
+from contextlib import closing
+
+import pytest
+
+from target_altcraft.lot import Lot
+from target_altcraft.pipeline import Pipeline
+from target_altcraft.reader import LineReader
+from target_altcraft.route import Output
+from target_altcraft.settings import resolve
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from target_altcraft.batch import Batch
+    from target_altcraft.router import Router
+
+CUSTOMERS = Output(
+    name="customers",
+    transform=None,
+    check=lambda _: None,
+    schema={"properties": {"id": {"type": "integer"}, "email": {"type": "string"}}},
+    keys=["id"],
+    source_keys=["id"],
+    bookmarks=[],
+    definition=None,
+)
+
+
+def test_states_without_records_between_them_fill_a_lot() -> None:
+    lot = Lot()
+    added = [lot.add_state(b"{}", 1) for _ in range(1000)]
+    assert added == [False] * 999 + [True]
+    assert Lot().add_state(b"x" * 4_000_000, 1)
+
+
+@pytest.fixture
+def batches() -> list[Batch]:
+    return []
+
+
+@pytest.fixture
+def router(tmp_path: Path, batches: list[Batch]) -> Iterator[Router]:
+    """A router that nobody tells that the input pauses."""
+    settings = resolve(
+        {
+            "api_url": "https://altcraft.invalid",
+            "token": "token",
+            "workflow_id": 1,
+            "check_workflow": False,
+            "dry_run": True,
+            "journal_path": str(tmp_path / "journal.sqlite"),
+            "batch_size_rows": 1,
+        }
+    )
+    pipeline = Pipeline(
+        settings, LineReader(), handed_over=batches.append, delivered=lambda *_: None
+    )
+    with closing(pipeline.outcomes):
+        pipeline.router.enter("customers", [CUSTOMERS])
+        yield pipeline.router
+
+
+def feed(router: Router, number: int) -> None:
+    record = {"id": number, "email": f"{number}@b.c"}
+    router.record("customers", record, {"record": record}, lambda: b"{}")
+
+
+def test_a_lot_that_is_full_of_states_is_judged(router: Router, batches: list[Batch]) -> None:
+    feed(router, 1)
+    for _ in range(999):
+        router.state({}, b"{}")
+    assert not batches
+    router.state({}, b"{}")
+    assert len(batches) == 1
+
+
+def test_a_lot_that_is_full_of_records_is_judged(router: Router, batches: list[Batch]) -> None:
+    for number in range(999):
+        feed(router, number)
+    assert not batches
+    feed(router, 999)
+    assert len(batches) == 1000
+    feed(router, 1000)
+    assert len(batches) == 1000
