@@ -32,6 +32,31 @@ if t.TYPE_CHECKING:
     from target_altcraft.sandbox import Sandbox
 
 
+# What earlier nights say of a stream's settings
+
+
+def test_a_lone_record_that_is_refused_is_a_reject_where_others_were_accepted_before(
+    nights: Nights, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    rejects = tmp_path / "rejects"
+    nights.settings["rejects_path"] = str(rejects)
+    sandbox.refuse_where = lambda entry: entry["data"]["id"] > 1
+    alone = nights.run([bookmarked(), at(2), state(NOON)])
+    assert (alone.status, alone.states) == (1, [])
+    assert "a setting is wrong" in alone.error
+    nights.good([bookmarked(), at(1), state(NOON)])
+
+    nights.good([bookmarked(), at(3, EVENING), state(EVENING)])
+    lines = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert [line["record"]["id"] for line in lines if line["type"] == "RECORD"] == [3]
+
+    maps = {"customers": {"greeting": "'Dear'"}}
+    other = nights.run([bookmarked(), at(4, EVENING), state(EVENING)], stream_maps=maps)
+    assert (other.status, other.states) == (1, [])
+    assert "a setting is wrong" in other.error
+    assert nights.sent() == [1]
+
+
 # The bookmark does not move
 
 

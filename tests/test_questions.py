@@ -32,6 +32,9 @@ LOTS = st.lists(
 @given(lots=LOTS, left=st.none() | st.builds(version, st.integers(1, 4), st.integers(1, 3)))
 @example(lots=[[version(2, 1)], [version(2, 1), version(3, 1)]], left=None)
 @example(lots=[[version(1, 1)], [version(2, 1), version(3, 1)]], left=version(3, 1))
+@example(lots=[[version(1, 3), version(2, 1), version(2, 2)]] * 2, left=None)
+@example(lots=[[version(1, 3), version(2, 1), version(2, 2)], [version(2, 1)]], left=None)
+@example(lots=[[version(1, 3), version(2, 1), version(2, 2)], [version(2, 2)]], left=None)
 def test_whatever_the_journal_may_know_is_asked_about(
     lots: list[list[bytes]], left: bytes | None
 ) -> None:
