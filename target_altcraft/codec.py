@@ -77,7 +77,19 @@ def encode_text(value: object) -> bytes:
     try:
         return encode_json(value)
     except UnicodeEncodeError:
-        return json.dumps(value, default=str).encode()
+        return _escaped(value).encode()
+
+
+def _escaped(value: object) -> str:
+    """Return JSON whose texts are ASCII; numbers stay as they were read."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        members = (f"{json.dumps(str(name))}:{_escaped(member)}" for name, member in value.items())
+        return f"{{{','.join(members)}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_escaped, value))}]"
+    return encode_json(value).decode()
 
 
 def encode_lines(values: Sequence[object]) -> bytes:

@@ -29,6 +29,8 @@ VALUES = st.one_of(
 @example(names=["id"], rows=[["\ud800", 0, 0, 0], ["\n", 0, 0, 0], [1, 0, 0, 0]])
 @example(names=['i"\n'], rows=[[1, 0, 0, 0]])
 @example(names=[], rows=[[1, 0, 0, 0]])
+@example(names=["a", "b"], rows=[["\ud800", Decimal("12.10"), 0, 0]])
+@example(names=["a", "b"], rows=[["\ud800", {"\udfff": [Decimal("12.10"), None]}, 0, 0]])
 def test_keys_written_together_are_those_written_alone(
     names: list[str], rows: list[list[t.Any]]
 ) -> None:
