@@ -128,6 +128,15 @@ def test_line_cut_short_is_ended_before_the_next(path: Path, begun: bytes) -> No
     assert path.read_bytes() == begun + b"\n2\n"
 
 
+def test_lines_that_the_system_takes_in_parts_are_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:3]))
+    append(path, b"12345", b"6789")
+    assert path.read_bytes() == b"12345\n6789\n"
+
+
 def test_file_that_nothing_is_appended_to_stays_as_it_is(path: Path) -> None:
     path.write_bytes(b'{"id": 1')
     append(path)
