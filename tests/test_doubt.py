@@ -18,7 +18,7 @@ from nights import NOON, at, bookmarked, twice, warnings
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness import Result
+    from harness import Result, TargetProcess
     from nights import Nights
 
     from target_altcraft.sandbox import Sandbox
@@ -286,6 +286,31 @@ def test_giving_up_on_such_a_host_names_batch_size_bytes(
     assert (result.status, result.states) == (1, [])
     assert "lower batch_size_bytes" in result.error
     assert len(twice(result)) <= 3
+
+
+# Doubts about one row
+
+
+def has_sent(nights: Nights, number: int) -> Callable[[TargetProcess], bool]:
+    return lambda _: len(nights.sent()) == number
+
+
+@pytest.mark.parametrize("send_again", ["new_version", "changed", "never"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_row_that_comes_twice_goes_out_once_however_many_doubts_there_are_about_it(
+    nights: Nights, sandbox: Sandbox, send_again: str, rows: int
+) -> None:
+    nights.settings["send_again"] = send_again
+    for night in range(1, 4):  # each dies with the row on the wire
+        sandbox.add_fault("submit:timeout,accept")
+        nights.stopped(MESSAGES, has_sent(nights, night))
+    messages = [bookmarked(), at(1), at(1), state(1), at(1), at(2), state(2)]
+    again = nights.good(messages, batch_size_rows=rows)
+    assert nights.sent() == [1, 1, 1, 1, 2]
+    assert again.bookmarks[-1] == 2
+    assert len(twice(again)) == 1
+    quiet = nights.good(messages)
+    assert (nights.sent(), twice(quiet)) == ([1, 1, 1, 1, 2], [])
 
 
 # stdout that stalls

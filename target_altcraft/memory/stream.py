@@ -265,7 +265,7 @@ class StreamMemory:
         received: tuple[tuple[Leftover, int], ...] = ()
         if self._leftovers and self.is_counted and match is not None:
             received = self._received_copy(arrival, match)
-        elif self._leftovers:
+        elif self._leftovers and not self.under_way.is_repeat(arrival.version, is_replay=False):
             judgement = self._judge_leftovers(arrival, match, known)
             if judgement.verdict is not Verdict.SEND:
                 return judgement
@@ -303,7 +303,7 @@ class StreamMemory:
     def _judge_leftovers(
         self, arrival: Arrival, match: Known | None, known: Sequence[Known]
     ) -> Judgement:
-        """Judge a record by what an earlier run left of it.
+        """Judge a record of which no copy is under way by what an earlier run left of it.
 
         Returns:
             `SEND` if that settles nothing.
