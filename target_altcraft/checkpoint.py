@@ -46,7 +46,7 @@ class Checkpoints:
         """Note that every record of a batch is settled; write what has become safe."""
         with self._lock:
             del self._unsettled[number]
-        self._emit()
+        self.emit()
 
     def add(self, state: t.Any, place: int) -> None:  # noqa: ANN401 - whatever the tap says
         """Take a STATE from the input; write it now or once it is safe.
@@ -55,13 +55,21 @@ class Checkpoints:
             state: Its value.
             place: How many records of the input came before it.
         """
+        self.note(state, place)
+        self.emit()
+
+    def note(self, state: t.Any, place: int) -> None:  # noqa: ANN401 - whatever the tap says
+        """Take a STATE as `add` does; others may follow that are safe at once, so write it later.
+
+        It is written by `emit`, or when a batch is settled.
+        """
         with self._lock:
             if self._waiting and self._waiting[-1][0] == self._newest:
                 self._waiting.pop()
             self._waiting.append((self._newest, state, place))
-        self._emit()
 
-    def _emit(self) -> None:
+    def emit(self) -> None:
+        """Write what is safe, the newest of it."""
         while True:
             with self._lock:
                 oldest = next(iter(self._unsettled), self._newest + 1)

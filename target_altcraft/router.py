@@ -347,11 +347,13 @@ class Router:
                 self._outcomes.write_received()
                 if state is not None:
                     self._outcomes.brakes.judge_all(partial(lot.later, state))
-                    self._checkpoints.add(state.text, state.place)
+                    self._checkpoints.note(state.text, state.place)
         except Exception:
             left = zip(routes[position:], judgements[position:], strict=True)
             self._outcomes.count_left((route.name, judgement) for route, judgement in left)
             raise
+        finally:
+            self._checkpoints.emit()
 
     def _collect_settled(self) -> None:
         memory = self._outcomes.memory

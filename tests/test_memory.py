@@ -10,7 +10,7 @@ import signal
 import typing as t
 
 import pytest
-from harness import record, schema, state, wait_for
+from harness import TargetProcess, lines, record, schema, state, wait_for
 from nights import (
     EVENING,
     MORNING,
@@ -30,6 +30,25 @@ if t.TYPE_CHECKING:
     from nights import Nights
 
     from target_altcraft.sandbox import Sandbox
+
+
+# STATE
+
+
+def test_of_the_states_that_a_lot_of_known_records_makes_safe_only_the_newest_comes_out(
+    nights: Nights, tmp_path: Path
+) -> None:
+    rows = [message for n in range(500) for message in (at(n), state(n))]
+    nights.good([bookmarked(), *rows], batch_size_rows=500)
+    path = tmp_path / "input"
+    path.write_text("".join(lines([bookmarked(), *rows])), encoding="utf-8")
+    with (
+        path.open("rb") as source,  # never pauses, so all of them are one lot
+        TargetProcess(nights.settings, tmp_path, stdin=source.fileno()) as target,
+    ):
+        result = target.wait()
+    assert (result.status, result.bookmarks) == (0, [499]), result.stderr
+    assert nights.sent() == list(range(500))
 
 
 # What earlier nights say of a stream's settings
