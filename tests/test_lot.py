@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from target_altcraft.lot import Lot
+from target_altcraft.lot import Lot, State
 from target_altcraft.pipeline import Pipeline
 from target_altcraft.reader import LineReader
 from target_altcraft.route import Output
@@ -16,6 +16,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from target_altcraft.batch import Batch
+    from target_altcraft.lot import Waiting
     from target_altcraft.router import Router
 
 CUSTOMERS = Output(
@@ -64,9 +65,19 @@ def router(tmp_path: Path, batches: list[Batch]) -> Iterator[Router]:
         yield pipeline.router
 
 
-def feed(router: Router, number: int) -> None:
+def test_what_was_rejected_before_a_state_is_not_later() -> None:
+    lot = Lot()
+    lot.note_rejected("customers", 1)
+    assert lot.rejected == []  # nothing waits that came before it
+    lot.waiting.append(t.cast("Waiting", ()))
+    lot.note_rejected("customers", 3)
+    assert lot.later(State(1, b"{}", 2)).rejected == {"customers": 1}
+    assert lot.later(State(1, b"{}", 3)).rejected == {}
+
+
+def feed(router: Router, number: int, size: int = 0) -> None:
     record = {"id": number, "email": f"{number}@b.c"}
-    router.record("customers", record, {"record": record}, lambda: b"{}")
+    router.record("customers", record, {"record": record}, lambda: bytes(size))
 
 
 def test_a_lot_that_is_full_of_states_is_judged(router: Router, batches: list[Batch]) -> None:
@@ -86,3 +97,11 @@ def test_a_lot_that_is_full_of_records_is_judged(router: Router, batches: list[B
     assert len(batches) == 1000
     feed(router, 1000)
     assert len(batches) == 1000
+
+
+def test_a_lot_of_much_is_judged(router: Router, batches: list[Batch]) -> None:
+    for number in range(3):
+        feed(router, number, 1_300_000)
+    assert not batches
+    feed(router, 3, 1_300_000)
+    assert len(batches) == 4

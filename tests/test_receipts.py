@@ -10,7 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from target_altcraft.codec import decode_json
-from target_altcraft.receipts import KeyWriter
+from target_altcraft.receipts import KeyWriter, Receipts
+from target_altcraft.settings import resolve
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 VALUES = st.one_of(
     st.none(),
@@ -58,3 +62,19 @@ def test_a_key_that_is_nested_too_deeply_costs_the_others_nothing(names: list[st
     first, middle, last = map(json.loads, writer.write(keys))
     assert (first["id"], last["id"]) == (1, 2)
     assert middle in ({"id": None}, None)
+
+
+@pytest.mark.parametrize("number", [1, 499, 500, 501, 1201])
+def test_each_profile_has_a_receipt_with_its_key_and_id(tmp_path: Path, number: int) -> None:
+    receipts = Receipts(str(tmp_path / "receipts"))
+    stream = resolve({"api_url": "https://a.invalid", "token": "t", "workflow_id": 7}).stream("x")
+    keys = [b'{"id":%d}' % n for n in range(number)]
+    ids = [None if n % 100 == 99 else f"p{n}" for n in range(number)]
+    receipts.add(stream, "task", keys, ids)
+    receipts.close()
+    lines = [json.loads(line) for line in (tmp_path / "receipts").read_bytes().splitlines()]
+    assert [line["key"]["id"] for line in lines] == list(range(number))
+    assert [line["profile_id"] for line in lines] == ids
+    assert {(line["stream"], line["workflow_id"], line["task_id"]) for line in lines} == {
+        ("x", 7, "task")
+    }
