@@ -15,6 +15,7 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
 from target_altcraft.hang_up import SCROLL_PAST, hang_up
 from target_altcraft.log import mask_token, silence_libraries
+from target_altcraft.messages import rerun_unwritten
 from target_altcraft.settings import check_report_folder, reportable
 from target_altcraft.wakeup import Wakeup
 
@@ -89,9 +90,10 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         pipeline.fail(error)
         was_cut = hang_up(source, target.reader.wakeup)
     pipeline.say_what_became()
+    then = rerun_unwritten(target.settings) if isinstance(failure, OutputError) else ""
     if failure is not None:
-        _say(failure, was_cut=was_cut)
-    _write_report(target, status, None if failure is None else message(failure))
+        _say(failure, then, was_cut=was_cut)
+    _write_report(target, status, None if failure is None else message(failure, then))
     if isinstance(failure, OutputError) or pipeline.has_threads():
         # Leaving in the usual way would flush a stdout that cannot be written, or wait on a lock
         # that a thread in an unfinished request holds.
@@ -159,10 +161,10 @@ def refuse_own_rejects(settings: Settings, source: t.IO[str]) -> None:
         )
 
 
-def _say(error: BaseException, *, was_cut: bool = False) -> None:
+def _say(error: BaseException, then: str = "", *, was_cut: bool = False) -> None:
     if was_cut:
         logger.warning(SCROLL_PAST)
-    logger.error("%s", message(error))
+    logger.error("%s", message(error, then))
     for line in traceback.format_tb(error.__traceback__):
         logger.debug("%s", line.rstrip())  # frames only: an exception's text may hold a value
 
@@ -172,14 +174,20 @@ def _write_report(target: Runnable, status: int, said: str | None) -> None:
     read = target.pipeline.router.place
     try:
         outcomes.report.write(outcomes.summary, settings, status, said, records=read)
-    except (OSError, ValueError) as error:  # a null byte in a path is a ValueError
+    except OSError as error:
         path = target.settings.report_path
-        why = error.strerror if isinstance(error, OSError) else error
-        logger.warning("report_path: %r cannot be written: %s", path, why)
+        logger.warning("report_path: %r cannot be written: %s", path, error.strerror)
 
 
-def message(error: BaseException) -> str:
-    """Return the one line that tells the user what ended the run."""
+def message(error: BaseException, then: str = "") -> str:
+    """Return the one line that tells the user what ended the run.
+
+    Args:
+        error: What ended it.
+        then: What a rerun will do, if the error does not say it.
+    """
+    if then:
+        return f"{message(error)}. {then}"
     if isinstance(error, InvalidJSONSchema):
         return "a SCHEMA message holds no valid JSON schema; mend the tap's catalog"
     if isinstance(error, ConfigValidationError):

@@ -41,6 +41,13 @@ def rerun_unfinished(settings: Settings) -> str:
     return "STATE stays before this batch: by the journal, a rerun asks about its task again"
 
 
+def rerun_unwritten(settings: Settings) -> str:
+    """Return what a rerun will do after something could not be written."""
+    if settings.journal_path is None:
+        return "What was delivered after the last written STATE will be sent again by a rerun"
+    return "By the journal, a rerun sends again only what is not known to be delivered"
+
+
 def unknown(count: int) -> str:
     """Return the words for an outcome that nobody knows."""
     return f"it is unknown whether its {count} profiles were accepted"

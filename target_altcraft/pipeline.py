@@ -157,12 +157,7 @@ class Pipeline:
                 sys.stdout.buffer.flush()
         except (OSError, ValueError, AttributeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is closed"
-            again = (
-                "What was delivered after the last written STATE will be sent again by a rerun"
-                if memory is None
-                else "By the journal, a rerun sends again only what was not delivered"
-            )
-            raise OutputError(f"STATE cannot be written to stdout: {why}. {again}") from None
+            raise OutputError(f"STATE cannot be written to stdout: {why}") from None
         self._covered = place
         self.outcomes.report.state_printed(place)
 
@@ -295,11 +290,11 @@ class Pipeline:
         """Log the counts of each stream, after the end in whatever way."""
         for line in self.outcomes.summary.lines():
             logger.info(line)
+        for level, line in self.outcomes.summary.subscription_lines():
+            logger.log(level, line)
         if self.outcomes.dry_run is not None:
             for line in self.outcomes.dry_run.table(self.outcomes.summary):
                 logger.info(line)
-        for level, line in self.outcomes.summary.subscription_lines():
-            logger.log(level, line)
         rejected = self.outcomes.summary.rejected()
         if rejected and self.outcomes.rejects is not None:
             ((code, number),) = rejected.most_common(1)

@@ -13,6 +13,7 @@ Names, types, ranges and defaults stand in `settings_schema.py` alone.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -261,11 +262,19 @@ def check_report_folder(settings: Settings) -> None:
     It is written when the run ends, when it is too late to mend a setting. Nothing is opened.
 
     Raises:
-        SettingsError: If `report_path` is a folder, or its folder is missing or cannot be written.
+        SettingsError: If `report_path` is no path or a folder, or its folder is missing or cannot
+            be written.
     """
     if settings.report_path is None:
         return
     path = Path(settings.report_path)
+    try:
+        path.lstat()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise SettingsError(
+                f"report_path: {settings.report_path!r} is no path that the system takes"
+            ) from None
     folder = path.parent
     if os.path.isdir(path):  # noqa: PTH112 - pathlib raises where it may not look
         raise SettingsError(f"report_path must name a file; {path} is a folder")

@@ -221,6 +221,15 @@ def test_a_report_in_a_folder_that_is_missing_is_refused_at_the_start(
     assert sandbox.entries == []
 
 
+def test_a_report_whose_name_is_too_long_is_known_before_the_run(
+    sandbox: Sandbox, deliver: Deliver
+) -> None:
+    result = deliver([schema(), customer(1), state(1)], {"report_path": f"{'a' * 5000}.html"})
+    assert (result.status, sandbox.requests) == (1, [])
+    assert result.error.startswith("report_path: ")
+    assert result.error.endswith("is no path that the system takes")
+
+
 def test_a_report_that_cannot_be_written_in_the_end_warns(
     config: dict[str, t.Any], tmp_path: Path
 ) -> None:
@@ -421,15 +430,6 @@ def test_report_that_cannot_be_written_leaves_no_file_behind(tmp_path: Path) -> 
     with pytest.raises(OSError, match="directory"):
         Report(str(path)).write(Summary(), {}, 0, None, records=0)
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_path_that_no_system_takes_is_said_and_costs_the_report_alone(
-    deliver: Deliver, tmp_path: Path
-) -> None:
-    result = deliver([schema(), customer(1), state(1)], {"report_path": f"{tmp_path}/a\0b.json"})
-    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
-    (warning,) = [line for line in result.log("WARNING") if "report_path" in line]
-    assert "null" in warning
 
 
 def test_a_person_at_a_terminal_sees_a_live_line(config: dict[str, t.Any], tmp_path: Path) -> None:

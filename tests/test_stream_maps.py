@@ -98,8 +98,8 @@ def test_what_is_wrong_is_said_at_once_whatever_finds_it(deliver: Deliver) -> No
         assert name in result.error
 
 
-@pytest.mark.parametrize("name", ["rejects_path", "receipts_path", "journal_path"])
-@pytest.mark.parametrize("path", ["a\0b", "\ud83d"], ids=["null byte", "half a character"])
+@pytest.mark.parametrize("name", ["rejects_path", "receipts_path", "journal_path", "report_path"])
+@pytest.mark.parametrize("path", ["a\0.html", "\ud83d.html"], ids=["null byte", "half a character"])
 def test_a_path_that_no_system_takes_is_named(
     sandbox: Sandbox, deliver: Deliver, name: str, path: str
 ) -> None:
