@@ -183,13 +183,16 @@ def test_the_end_of_a_run_counts_what_was_lost_and_then_refused_as_in_doubt(
     assert "in doubt, unanswered: 2" in result.stderr
 
 
+@pytest.mark.parametrize("rows", [1, 10])
 @pytest.mark.parametrize("journal", [True, False])
 def test_a_warning_of_a_replayed_reject_names_its_own_line(
-    nights: Nights, *, journal: bool
+    nights: Nights, *, journal: bool, rows: int
 ) -> None:
     rejection = {"code": "in_doubt", "stream": "customers"}
     rejects = [{**at(n), "rejection": rejection} for n in (1, 2, 3)]
-    settings = {} if journal else {"journal_path": None}
+    settings: dict[str, t.Any] = {"batch_size_rows": rows}
+    if not journal:
+        settings["journal_path"] = None
     result = nights.good([bookmarked(), *rejects], **settings)
     said = [line for line in result.log("WARNING") if "the rejected record in line" in line]
     assert [line.partition("in line ")[2][0] for line in said] == ["2", "3", "4"]

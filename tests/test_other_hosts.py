@@ -181,11 +181,13 @@ def test_profiles_with_and_without_a_subscription_are_counted(
     assert len(sandbox.messages) == (0 if dry_run else 2)
 
 
+@pytest.mark.parametrize("rows", [3, 10])
 def test_subscriptions_are_counted_where_records_are_sent_together(
-    deliver: Deliver, tmp_path: Path
+    deliver: Deliver, tmp_path: Path, rows: int
 ) -> None:
     messages = [schema(properties=SUBSCRIPTIONS), *map(subscribed, range(5)), customer(6)]
-    result = deliver(messages, {"journal_path": str(tmp_path / "journal")})
+    settings = {"journal_path": str(tmp_path / "journal"), "batch_size_rows": rows}
+    result = deliver(messages, settings)
     assert result.status == 0, result.stderr
     assert "stream 'customers': profiles with a subscription: 5; without: 1" in result.log("INFO")
 
