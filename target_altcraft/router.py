@@ -85,8 +85,7 @@ class Router:
         self.place = 0
         self.streams_seen: set[str] = set()
         self._seen_before_state: set[str] = set()
-        self.saw_replays = False
-        self.saw_records = False
+        self.saw_replays = self.saw_records = False
         self._settings = settings
         self._outcomes = outcomes
         self._summary = outcomes.summary
@@ -203,9 +202,8 @@ class Router:
             except Rejection as fault:
                 self._reject(route, record, fault, line, is_replay=rejection is not None)
             except RecursionError:
-                too_deep = Rejection("not_json", "it is nested too deeply")
-                origin = Origin(self._message(line))
-                self._set_aside(route, origin, too_deep, self._input.line_number)
+                deep = Rejection("not_json", "it is nested too deeply")
+                self._set_aside(route, Origin(self._message(line)), deep, self._input.line_number)
         if self._is_due or self.place % _JUDGED_EVERY == 0:
             self._judge_what_is_due()
 
@@ -333,6 +331,8 @@ class Router:
         position = 0
         try:
             for behind, state in (*((each.behind, each) for each in states), (len(arrivals), None)):
+                if judgements[position:behind].count(DELIVERED_BEFORE) < behind - position:
+                    self._checkpoints.emit()  # what comes may have to wait
                 while position < behind:
                     if plain and (sent := self._send_all(routes[0], plain, position, behind)):
                         position += sent

@@ -51,6 +51,24 @@ def test_of_the_states_that_a_lot_of_known_records_makes_safe_only_the_newest_co
     assert nights.sent() == list(range(500))
 
 
+def test_a_state_among_known_records_is_out_while_what_comes_after_it_waits(
+    nights: Nights, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    nights.good([bookmarked(), at(1), state(NOON)])
+    sandbox.task_seconds = 3600.0
+    nights.settings["max_in_flight"] = 1
+    path = tmp_path / "input"
+    rows = [at(1), state("known"), at(2, EVENING), at(3, EVENING), state("new")]
+    path.write_text("".join(lines([bookmarked(), *rows])), encoding="utf-8")
+    with (
+        path.open("rb") as source,
+        TargetProcess(nights.settings, tmp_path, stdin=source.fileno()) as target,
+    ):
+        wait_for(target.states, "the STATE before the record that waits")
+        target.terminate(signal.SIGKILL)
+        assert target.wait().bookmarks == ["known"]
+
+
 # What earlier nights say of a stream's settings
 
 
