@@ -269,10 +269,13 @@ def _outcome(state: str, rejected: int, *, was_in_doubt: bool) -> str:
 
 
 def _replace_file(path: Path, text: str) -> None:
-    """Put a file in its place in one step; `mkstemp` makes it with mode 0600."""
+    """Put a file in its place in one step; `mkstemp` makes it with mode 0600.
+
+    Half a surrogate pair, which no UTF-8 can hold, is written as JSON escapes it.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         Path(name).replace(path)
     except BaseException:

@@ -230,6 +230,19 @@ def test_a_report_whose_name_is_too_long_is_known_before_the_run(
     assert result.error.endswith("is no path that the system takes")
 
 
+@pytest.mark.parametrize("kind", ["json", "html"])
+def test_half_a_character_in_a_setting_does_not_cost_the_report(
+    deliver: Deliver, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / f"report.{kind}"
+    settings = {"report_path": str(path), "deleted_column": "a\ud83d"}
+    result = deliver([schema(), customer(1), state(1)], settings)
+    assert (result.status, result.bookmarks) == (0, [1]), result.stderr
+    assert "a\\ud83d" in path.read_text(encoding="utf-8")
+    if kind == "json":
+        assert read(path)["settings"]["deleted_column"] == "a\ud83d"
+
+
 def test_a_report_that_cannot_be_written_in_the_end_warns(
     config: dict[str, t.Any], tmp_path: Path
 ) -> None:
