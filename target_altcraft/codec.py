@@ -16,6 +16,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 import msgspec
+import simplejson
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,19 +78,7 @@ def encode_text(value: object) -> bytes:
     try:
         return encode_json(value)
     except UnicodeEncodeError:
-        return _escaped(value).encode()
-
-
-def _escaped(value: object) -> str:
-    """Return JSON whose texts are ASCII; numbers stay as they were read."""
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, dict):
-        members = (f"{json.dumps(str(name))}:{_escaped(member)}" for name, member in value.items())
-        return f"{{{','.join(members)}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_escaped, value))}]"
-    return encode_json(value).decode()
+        return simplejson.dumps(value, separators=(",", ":"), ignore_nan=True, default=str).encode()
 
 
 def encode_lines(values: Sequence[object]) -> bytes:
