@@ -437,6 +437,8 @@ def test_the_dry_run_says_what_getting_started_shows(
     assert (result.status, result.states, sandbox.tasks) == (0, [], [])
     table = [line for line in result.log("INFO") if line.startswith("dry run: ")]
     assert table == recipe_block("first", "dry-run").splitlines()
+    last = [line.rpartition(" | ")[2] for line in result.stderr.splitlines()[-len(table) :]]
+    assert last == table, "README: a dry run's log ends with them"
 
 
 def test_the_check_says_what_getting_started_shows(
