@@ -272,7 +272,7 @@ def test_no_proxy_of_the_environment_is_kept_to(monkeypatch: pytest.MonkeyPatch)
 
 @dataclass
 class Certificate:
-    """A certificate for 127.0.0.1 that nobody but itself has signed."""
+    """A certificate for 127.0.0.1 and altcraft.invalid that nobody but itself has signed."""
 
     path: Path
     context: ssl.SSLContext
@@ -287,7 +287,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     cert, key = folder / "cert.pem", folder / "key.pem"
     command = (
         f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout"
+        "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1,DNS:altcraft.invalid "
+        "-keyout"
     )
     subprocess.run([*command.split(), key, "-out", cert], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -312,6 +313,25 @@ def test_bundle_of_the_environment_vouches_for_a_certificate(
     monkeypatch.setenv(name, str(certificate.path))
     with Server(answers(ACCEPTED), context=certificate.context) as server:
         assert submitted(server) == "30421978-7f6d"
+
+
+def test_requests_go_through_the_tunnel_of_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, certificate: Certificate, clock: Clock
+) -> None:
+    def tunnel(exchange: Exchange) -> None:
+        exchange.connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        host.converse(exchange.connection)
+
+    steps = [answers(ACCEPTED)] * 3
+    with Server(*steps, context=certificate.context) as host, Server(tunnel, tunnel) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+        with client_of("https://altcraft.invalid") as client:
+            for idle in (0, 0.5, 2):
+                clock.now += idle
+                client.submit(body_of())
+    assert [exchange.method for exchange in proxy.exchanges] == ["CONNECT"] * 2
+    assert [exchange.body for exchange in host.exchanges] == [b"".join(body_of())] * 3
 
 
 def test_missing_bundle_is_fatal_at_once_and_named(
@@ -721,7 +741,7 @@ def test_connection_closed_after_the_body_leaves_the_outcome_open() -> None:
 def test_answer_that_comes_by_drops_is_not_awaited_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("target_altcraft.client._TIMEOUTS_OF_AN_ANSWER", 0.5)
+    monkeypatch.setattr("target_altcraft.connection._TIMEOUTS_OF_AN_ANSWER", 0.5)
     gone, drops, most = threading.Event(), list[bytes](), 500
 
     def drip(exchange: Exchange) -> None:

@@ -148,9 +148,10 @@ class Server:
             self.connections += 1
             self._current = connection
             with connection, contextlib.suppress(OSError, queue.Empty):
-                self._converse(connection)
+                self.converse(connection)
 
-    def _converse(self, connection: socket.socket) -> None:
+    def converse(self, connection: socket.socket) -> None:
+        """Serve the requests of one connection, to its end."""
         if self._context is not None:
             connection = self._context.wrap_socket(connection, server_side=True)
         while True:
