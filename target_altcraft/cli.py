@@ -15,6 +15,7 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from target_altcraft.errors import OutputError, SettingsError, Stopped, TargetError
 from target_altcraft.hang_up import SCROLL_PAST, hang_up
 from target_altcraft.log import mask_token, silence_libraries
+from target_altcraft.log_handler import write_together
 from target_altcraft.messages import rerun_unwritten
 from target_altcraft.settings import check_report_folder, reportable
 from target_altcraft.wakeup import Wakeup
@@ -67,6 +68,7 @@ def run(make: Callable[[], Runnable], file_input: t.IO[str] | None) -> int:
         The exit status: 0, 1 after a failure, 128 + signal after a signal.
     """
     silence_libraries()
+    write_together()
     source = file_input or sys.stdin
     try:
         target = make()
