@@ -106,6 +106,7 @@ def test_what_altcraft_refuses_is_fatal_and_not_repeated(
     assert FATAL[fault] in result.error
     assert "stream 'customers', batch 2 (1 profiles)" in result.error
     assert "a rerun sends it" in result.error
+    assert ("Set rejects_path to have the records" in result.error) == ("400" in fault)
     assert len(submits(sandbox)) == 2
     assert [entry["data"]["id"] for entry in sandbox.entries] == [1]
 

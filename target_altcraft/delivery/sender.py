@@ -248,7 +248,8 @@ class Sender:
             raise self._still_unknown(request, error, why) from error
         if request.resends == MAX_RESENDS:
             why = f"sent again {request.resends} times"
-            raise self._still_unknown(request, error, why, is_size_suspect=True) from error
+            remedy = "If the host takes smaller requests only, lower batch_size_bytes. "
+            raise self._still_unknown(request, error, why, remedy) from error
         if self._shared.halt.is_set():
             raise self._still_unknown(request, error, "the run is ending") from error
         request.sent_again()
@@ -260,19 +261,13 @@ class Sender:
         request: Request,
         error: ApiError | None,
         why: str,
-        *,
-        is_size_suspect: bool = False,
+        remedy: str = "",
     ) -> TaskError:
         """Return the error of entries that are not sent again, whose outcome nobody knows."""
         what = f"{error}; " if error is not None else ""
         doubtful = unknown(self.doubts()[UNANSWERED])
-        size = (
-            " If the host takes smaller requests only, lower batch_size_bytes."
-            if is_size_suspect
-            else ""
-        )
         return TaskError(
-            f"{request}: {what}{doubtful} ({why}).{size} {rerun_in_doubt(self._settings)}"
+            f"{request}: {what}{doubtful} ({why}). {remedy}{rerun_in_doubt(self._settings)}"
         )
 
     def _failed(self, request: Request, error: ApiError) -> TaskError:
@@ -282,9 +277,13 @@ class Sender:
                 f"{request}: {error}; it was accepted, but nobody can see whether its task "
                 f"completes. {self._after_untraceable()}"
             )
+        remedy = ""
+        if isinstance(error, Refused):  # with a rejects file it would have been set aside
+            remedy = "Set rejects_path to have the records that are refused found and set aside. "
         if self.doubts()[UNANSWERED]:
-            return self._still_unknown(request, error, "an earlier attempt may have been accepted")
-        return TaskError(f"{request}: {error}. {rerun(self._settings)}")
+            why = "an earlier attempt may have been accepted"
+            return self._still_unknown(request, error, why, remedy)
+        return TaskError(f"{request}: {error}. {remedy}{rerun(self._settings)}")
 
     def _after_untraceable(self) -> str:
         if self._settings.journal_path is not None:
