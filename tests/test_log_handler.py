@@ -174,6 +174,52 @@ def test_flush_of_who_has_the_lock_writes_what_waits() -> None:
     assert len(stream.getvalue().split()) == 3
 
 
+def test_log_call_in_a_write_is_written_after_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Talking(io.StringIO):
+        """A stream that says something itself during its first write, with many lines waiting."""
+
+        said = False
+
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            if not self.said:
+                self.said = True
+                log.logger.info("nested")
+            return written
+
+    monkeypatch.setattr(log_handler, "_MOST_LINES", 1)
+    stream = Talking()
+    log = Log(stream)
+    log.handler.acquire()
+    threads = [log.say("line"), log.say("line")]
+    wait_for(lambda: log.waiting() == 2, "two lines wait")
+    log.handler.release()
+    assert ended(*threads)
+    assert sorted(stream.getvalue().splitlines()) == ["line", "line", "nested"]
+    assert capsys.readouterr().err == ""  # nor has logging anything to say
+
+
+def test_log_call_with_the_lock_and_too_many_lines_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_handler, "_MOST_LINES", 1)
+    stream = io.StringIO()
+    log = Log(stream)
+
+    threads: list[threading.Thread] = []
+
+    def say() -> None:
+        log.handler.acquire()
+        threads.extend([log.say("line"), log.say("line")])
+        wait_for(lambda: log.waiting() == 2, "two lines wait")
+        log.logger.info("mine")
+        log.handler.release()
+
+    assert ended(started(say))
+    assert ended(*threads)
+    assert sorted(stream.getvalue().splitlines()) == ["line", "line", "mine"]
+
+
 def test_shutdown_ends_while_others_write() -> None:
     stream = io.StringIO()
     log = Log(stream)
@@ -325,11 +371,15 @@ def test_plain_handlers_of_the_root_are_replaced_and_no_others(
     before = {*root.handlers} - {plain}
     file = logging.FileHandler(tmp_path / "log")
     root.addHandler(file)
+    other = logging.getLogger("target_altcraft.tests.shared")
+    other.addHandler(plain)
     for _ in range(2):
         write_together()
         (mine,) = (handler for handler in root.handlers if isinstance(handler, LineHandler))
         assert {*root.handlers} == {*before, file, mine}
         assert mine.stream is plain.stream
+        assert other.handlers == [mine]  # or one thread's lines would overtake each other
+    other.handlers.clear()
     file.close()
 
 
