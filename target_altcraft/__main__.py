@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import typing as t
 
 _SWITCH_SECONDS = 0.001
 """How long the reader may keep the interpreter from a worker. Sending a batch and reading its
@@ -17,6 +18,8 @@ cycles: at Python's 700, waiting ones are looked through over and over."""
 
 def main() -> None:
     """Run the command line."""
+    if t.cast("t.TextIO | None", sys.stderr) is None:  # closed, which some schedulers do
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # or a file gets its number
     gc.disable()  # what imports make is here to stay; looking for garbage in it costs start-up time
     from target_altcraft.environment import log_level_fault  # noqa: PLC0415
     from target_altcraft.target import TargetAltcraft  # noqa: PLC0415

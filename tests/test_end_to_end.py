@@ -53,6 +53,21 @@ def test_the_module_runs_as_the_command_does(config: dict[str, t.Any], tmp_path:
     assert (result.status, result.bookmarks) == (0, [1])
 
 
+def test_a_run_without_stderr_does_its_work_and_tells_its_end_by_its_status(
+    sandbox: Sandbox, config: dict[str, t.Any], tmp_path: Path
+) -> None:
+    rejects, journal = tmp_path / "rejects.jsonl", tmp_path / "journal.sqlite"
+    settings = {**config, "rejects_path": str(rejects), "journal_path": str(journal)}
+    command = ("sh", "-c", 'exec "$0" "$@" 2>&-', COMMAND)
+    messages = [schema(), customer(1), customer(2, email=None), state(1)]
+    result = run(messages, settings, tmp_path, command=command)
+    assert (result.status, result.stderr, result.bookmarks) == (0, "", [1])
+    assert len(sandbox.entries) == 1
+    kinds = [json.loads(line)["type"] for line in rejects.read_text().splitlines()]
+    assert kinds.count("RECORD") == 1
+    assert run([*messages, "{"], settings, tmp_path, command=command).status == 1
+
+
 def test_input_may_come_from_a_file(sandbox: Sandbox, deliver: Deliver, tmp_path: Path) -> None:
     path = tmp_path / "in.singer"
     path.write_text("".join(lines([schema(), customer(1), state(1)])), encoding="utf-8")
